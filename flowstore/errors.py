@@ -1,0 +1,247 @@
+"""Everything that flowstore raises on purpose descends from `FlowstoreError`.
+
+Facts stand in fields, so that nobody has to parse a message; a message says what was found, what
+was expected and the way out. Errors of the block library live beside it, in `flowstore.blocks`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = [
+    "ConcurrencyError",
+    "DatabaseError",
+    "DatabaseUnavailableError",
+    "EmbeddedServerError",
+    "EmptyStreamError",
+    "EventIdConflictError",
+    "FlowstoreError",
+    "InvalidDocumentError",
+    "InvalidEventError",
+    "ProgressConflictError",
+    "RebuildError",
+    "RegistrationError",
+    "SchemaError",
+    "StaleResultsError",
+    "StreamArchivedError",
+    "StreamCollisionError",
+    "StreamLockedError",
+    "StreamNotFoundError",
+    "UnknownEventTypeError",
+    "UnknownProjectionError",
+]
+
+
+class FlowstoreError(Exception):
+    """The root of flowstore's errors."""
+
+
+class DatabaseError(FlowstoreError):
+    """PostgreSQL refused a statement; the cause is psycopg's own error.
+
+    Attributes:
+        sqlstate: PostgreSQL's five-character code, None where the server sent none.
+    """
+
+    def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+
+
+class DatabaseUnavailableError(DatabaseError):
+    """The server can't be reached, or the connection to it was lost."""
+
+
+class EmbeddedServerError(FlowstoreError):
+    """The embedded PostgreSQL can't be found, prepared or started."""
+
+
+class SchemaError(FlowstoreError):
+    """The database's schema isn't what this version of flowstore needs."""
+
+
+class RegistrationError(FlowstoreError):
+    """A type or projection was registered wrongly; the message names what and where."""
+
+
+class InvalidEventError(FlowstoreError):
+    """An event can't be stored, or what is stored can't be read, as it is."""
+
+
+class InvalidDocumentError(FlowstoreError):
+    """A document can't be stored, or what is stored can't be read, as it is."""
+
+
+class UnknownEventTypeError(FlowstoreError):
+    """An event was stored under a name that no known type has.
+
+    Attributes:
+        type_name: the stored name.
+        known: the names that are known, sorted.
+    """
+
+    def __init__(self, type_name: str, known: Sequence[str] = ()) -> None:
+        listed = ", ".join(map(repr, known)) or "none"
+        super().__init__(
+            f"event type {type_name!r} is not known: add its class with"
+            f" options.events.add_types(...) or .alias(type, {type_name!r}); known are {listed}"
+        )
+        self.type_name = type_name
+        self.known = tuple(known)
+
+
+class _StreamError(FlowstoreError):
+    """An error about one stream.
+
+    Attributes:
+        stream_id: the stream's identity.
+    """
+
+    def __init__(self, stream_id: Any, message: str) -> None:
+        super().__init__(f"stream {str(stream_id)!r} {message}")
+        self.stream_id = stream_id
+
+
+class StreamCollisionError(_StreamError):
+    """A stream was to be started under an identity that exists."""
+
+    def __init__(self, stream_id: Any) -> None:
+        super().__init__(stream_id, "exists already: append to it, or start one with another id")
+
+
+class StreamNotFoundError(_StreamError):
+    """A stream that had to exist doesn't."""
+
+    def __init__(self, stream_id: Any) -> None:
+        super().__init__(stream_id, "does not exist: start it first")
+
+
+class StreamArchivedError(_StreamError):
+    """Something was appended to an archived stream."""
+
+    def __init__(self, stream_id: Any) -> None:
+        super().__init__(stream_id, "is archived and takes no more events: use another stream")
+
+
+class StreamLockedError(_StreamError):
+    """Another transaction kept a stream locked for longer than the caller would wait."""
+
+    def __init__(self, stream_id: Any, lock_timeout: float | None = None) -> None:
+        waited = "" if lock_timeout is None else f" for {lock_timeout} s"
+        super().__init__(
+            stream_id, f"was locked by another transaction{waited}: try again, or wait for longer"
+        )
+        self.lock_timeout = lock_timeout
+
+
+class EmptyStreamError(_StreamError):
+    """A stream was to be started, or appended to, without any event."""
+
+    def __init__(self, stream_id: Any) -> None:
+        super().__init__(stream_id, "was given no events: a stream begins with at least one")
+
+
+class ConcurrencyError(_StreamError):
+    """A stream, or a document, moved since it was read.
+
+    Attributes:
+        expected: the version the caller expected before its events.
+        found: the version that was found; None where the database only told that they differ.
+    """
+
+    def __init__(
+        self,
+        stream_id: Any,
+        *,
+        expected: int | None,
+        found: int | None,
+        message: str | None = None,
+    ) -> None:
+        where = "another version" if found is None else f"version {found}"
+        super().__init__(
+            stream_id,
+            message or f"is at {where}, not {expected}: load it again, decide again, append again",
+        )
+        self.expected = expected
+        self.found = found
+
+
+class EventIdConflictError(FlowstoreError):
+    """An event id that is already stored was appended with another event.
+
+    Attributes:
+        event_id: the id.
+    """
+
+    def __init__(self, event_id: Any) -> None:
+        super().__init__(
+            f"event id {str(event_id)!r} already belongs to a different event: give the new event"
+            " an id of its own"
+        )
+        self.event_id = event_id
+
+
+class UnknownProjectionError(FlowstoreError):
+    """A projection was asked for that isn't registered.
+
+    Attributes:
+        name: what was asked for.
+        known: the registered names, sorted.
+    """
+
+    def __init__(self, name: Any, known: Sequence[str] = ()) -> None:
+        listed = ", ".join(map(repr, known)) or "none"
+        super().__init__(f"no projection {name!r} is registered; registered are {listed}")
+        self.name = name
+        self.known = tuple(known)
+
+
+class ProgressConflictError(FlowstoreError):
+    """A shard's progress isn't where this owner left it: another owner has moved it.
+
+    Attributes:
+        shard: the shard's name.
+        expected: the floor this owner stood at.
+        found: the progress that was found.
+    """
+
+    def __init__(self, shard: str, *, expected: int, found: int | None) -> None:
+        super().__init__(
+            f"shard {shard!r} is at sequence {found}, not {expected}: another owner moved it; this"
+            " one has stopped and nothing of its page was kept"
+        )
+        self.shard = shard
+        self.expected = expected
+        self.found = found
+
+
+class StaleResultsError(FlowstoreError):
+    """Projections didn't reach the events that were waited for in time.
+
+    Attributes:
+        target: the sequence that was waited for.
+        places: a line a shard: its name, place and error.
+    """
+
+    def __init__(self, target: int, timeout: float, places: Sequence[str]) -> None:
+        lines = "".join(f"\n  {place}" for place in places)
+        super().__init__(f"not every shard reached sequence {target} within {timeout} s:{lines}")
+        self.target = target
+        self.places = tuple(places)
+
+
+class RebuildError(FlowstoreError):
+    """A rebuild stopped at an event that can't be applied.
+
+    Attributes:
+        projection: the projection's name.
+        sequence: the event's place in the store; None where the failure has no single event.
+    """
+
+    def __init__(self, projection: str, sequence: int | None, reason: str) -> None:
+        place = "" if sequence is None else f" at the event with sequence {sequence}"
+        super().__init__(
+            f"the rebuild of {projection!r} stopped{place}: {reason}; mend the projection or the"
+            " event, then rebuild again"
+        )
+        self.projection = projection
+        self.sequence = sequence
