@@ -1,0 +1,59 @@
+"""Dataflow blocks for trio: TPL Dataflow's names and meanings, bounded and cancellable."""
+
+from flowstore.blocks._batch import BatchBlock
+from flowstore.blocks._broadcast import BroadcastBlock, WriteOnceBlock
+from flowstore.blocks._buffer import BufferBlock
+from flowstore.blocks._channels import as_receive_channel, as_send_channel
+from flowstore.blocks._compose import choose, encapsulate, null_target, pipe, run
+from flowstore.blocks._errors import (
+    BlockClosedError,
+    BlockFaultedError,
+    StalledNetworkError,
+    UnmatchedItemError,
+)
+from flowstore.blocks._fan_out import FanOutBlock
+from flowstore.blocks._function_blocks import (
+    ActionBlock,
+    StreamBlock,
+    TransformBlock,
+    TransformManyBlock,
+)
+from flowstore.blocks._join import BatchedJoinBlock, JoinBlock
+from flowstore.blocks._link import Link
+from flowstore.blocks._network import Network
+from flowstore.blocks._protocols import Block, Source, Target
+from flowstore.blocks._source import SourceBlock
+from flowstore.blocks._state import BlockState, BlockStatistics
+
+__all__ = [
+    "ActionBlock",
+    "BatchBlock",
+    "BatchedJoinBlock",
+    "Block",
+    "BlockClosedError",
+    "BlockFaultedError",
+    "BlockState",
+    "BlockStatistics",
+    "BroadcastBlock",
+    "BufferBlock",
+    "FanOutBlock",
+    "JoinBlock",
+    "Link",
+    "Network",
+    "Source",
+    "SourceBlock",
+    "StalledNetworkError",
+    "StreamBlock",
+    "Target",
+    "TransformBlock",
+    "TransformManyBlock",
+    "UnmatchedItemError",
+    "WriteOnceBlock",
+    "as_receive_channel",
+    "as_send_channel",
+    "choose",
+    "encapsulate",
+    "null_target",
+    "pipe",
+    "run",
+]
