@@ -1,0 +1,19 @@
+"""PostgreSQL from trio: connections, a pool, and an embedded server."""
+
+from flowstore.postgres._backends import Backend, backend_of, end_backend
+from flowstore.postgres._connection import Connection
+from flowstore.postgres._embedded import embedded_postgres
+from flowstore.postgres._errors import redact, translate_errors
+from flowstore.postgres._pool import Pool, PoolSettings
+
+__all__ = [
+    "Backend",
+    "Connection",
+    "Pool",
+    "PoolSettings",
+    "backend_of",
+    "embedded_postgres",
+    "end_backend",
+    "redact",
+    "translate_errors",
+]

@@ -1,0 +1,315 @@
+"""A pool of connections."""
+
+import random
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final, Self
+
+import attrs
+import psycopg
+import trio
+from psycopg import pq
+from psycopg.waiting import Wait
+
+from flowstore.errors import DatabaseUnavailableError
+from flowstore.postgres._beside import beside
+from flowstore.postgres._connection import APPLICATION_NAME, Connection
+from flowstore.postgres._errors import redact
+from flowstore.postgres._interrupt import logger
+from flowstore.postgres._waiting import ready_now
+
+Configure = Callable[[Connection], Awaitable[None]]
+
+IDLE: Final = pq.TransactionStatus.IDLE
+ACTIVE: Final = pq.TransactionStatus.ACTIVE
+CHECK_TIMEOUT: Final = 5.0
+"""Seconds in which a connection must answer to count as alive."""
+SHORTEST_ROUND: Final = 0.01
+"""Seconds between two rounds of the housekeeper at least, however short lives are."""
+
+
+@attrs.frozen(kw_only=True)
+class PoolSettings:
+    """How a pool treats its connections; times in seconds.
+
+    Attributes:
+        acquire_timeout: how long a task waits for a free connection.
+        max_lifetime: how old a connection gets; each one's life is up to 5 % shorter, so that
+            those opened together don't close together.
+        max_idle: how long a connection beyond `min_size` stays open unused.
+        check_after: how long a connection may be unused before it is asked whether it is alive.
+        prepare_threshold: after how many runs a statement is prepared; 0 at once, None never.
+    """
+
+    acquire_timeout: float = 30.0
+    max_lifetime: float = 3600.0
+    max_idle: float = 300.0
+    check_after: float = 30.0
+    prepare_threshold: int | None = 1
+
+
+@attrs.frozen
+class _Spare:
+    """A connection nobody uses, and the time since when."""
+
+    connection: Connection
+    since: float
+
+
+@attrs.frozen
+class _Birth:
+    """What a connection was given when it was opened: its time to close, its session."""
+
+    expires: float
+    session: object
+
+
+class Pool:
+    """Lend connections, at most `max_size` at a time.
+
+    The connection used last is lent first, so that few stay warm and the rest grow idle and close;
+    who waits is served in order. A connection comes back clean or not at all: a transaction left
+    open is rolled back, and one whose session was changed (by `set_autocommit()`, say) is closed.
+    `SET` and `LISTEN` are not undone: use `SET LOCAL`, and listen on a connection of your own.
+
+    Open it with `Pool.open`.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        max_size: int,
+        configure: Configure | None,
+        application_name: str,
+        settings: PoolSettings,
+    ) -> None:
+        self._dsn = dsn
+        self._configure = configure
+        self._application_name = application_name
+        self._settings = settings
+        self._limit = trio.CapacityLimiter(max_size)
+        self._spare: deque[_Spare] = deque()  # longest unused first
+        self._births: dict[Connection, _Birth] = {}  # of every open connection
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {redact(self._dsn)!r} lent={self.lent} spare={self.spare}>"
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        dsn: str,
+        *,
+        max_size: int = 10,
+        min_size: int = 0,
+        configure: Configure | None = None,
+        application_name: str = APPLICATION_NAME,
+        settings: PoolSettings | None = None,
+    ) -> AsyncGenerator[Self]:
+        """Keep a pool open for the block.
+
+        At the end of the block unused connections are closed; one that is still lent is closed when
+        it comes back.
+
+        Args:
+            dsn: where to connect to.
+            max_size: how many connections may be open.
+            min_size: how many are opened at once, and kept though idle.
+            configure: is given each new connection before anybody else.
+            application_name: what the server's views show.
+            settings: times and the like.
+
+        Raises:
+            psycopg.OperationalError: the first `min_size` connections could not be opened.
+        """
+        pool = cls(
+            dsn,
+            max_size=max_size,
+            configure=configure,
+            application_name=application_name,
+            settings=settings or PoolSettings(),
+        )
+        async with beside(pool._keep_house, min_size):
+            try:
+                for _ in range(min_size):
+                    pool._shelve(await pool._connect())
+                yield pool
+            finally:
+                pool._closed = True
+                while pool._spare:
+                    pool._discard(pool._spare.pop().connection)
+
+    @property
+    def lent(self) -> int:
+        """How many connections are lent, or about to be."""
+        return self._limit.borrowed_tokens
+
+    @property
+    def size(self) -> int:
+        """How many connections are open."""
+        return len(self._births)
+
+    @property
+    def spare(self) -> int:
+        """How many open connections nobody uses."""
+        return len(self._spare)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncGenerator[Connection]:
+        """Lend a connection for the block.
+
+        A task may ask for several, but not for more than `max_size`: it would wait for itself.
+
+        Raises:
+            DatabaseUnavailableError: the pool is closed, or every connection stayed lent for
+                `acquire_timeout` seconds.
+            psycopg.OperationalError: a new connection could not be opened.
+        """
+        async with self._token():
+            connection = await self._take() or await self._connect()
+            try:
+                yield connection
+            finally:
+                await self._give_back(connection)
+
+    @asynccontextmanager
+    async def _token(self) -> AsyncGenerator[None]:
+        if self._closed:
+            raise DatabaseUnavailableError("the pool is closed: lend connections inside its block")
+        block = object()  # borrow for the block: a task may have several, and leave in another
+        with trio.move_on_after(self._settings.acquire_timeout) as scope:
+            await self._limit.acquire_on_behalf_of(block)
+        if scope.cancelled_caught:
+            raise DatabaseUnavailableError(
+                f"all {self._limit.total_tokens} connections of the pool stayed lent for"
+                f" {self._settings.acquire_timeout} s: give them back sooner, or raise max_size"
+            )
+        try:
+            yield
+        finally:
+            self._limit.release_on_behalf_of(block)
+
+    async def _connect(self) -> Connection:
+        connection = await Connection.connect(
+            self._dsn,
+            application_name=self._application_name,
+            prepare_threshold=self._settings.prepare_threshold,
+        )
+        try:
+            if self._configure is not None:
+                await self._configure(connection)
+        except BaseException:
+            connection.abandon()
+            raise
+        lifetime = self._settings.max_lifetime * random.uniform(0.95, 1.0)  # noqa: S311 - no secret
+        expires = trio.current_time() + lifetime
+        self._births[connection] = _Birth(expires, _session_of(connection))
+        return connection
+
+    async def _take(self) -> Connection | None:
+        """Find a spare connection that is alive; close those that are not."""
+        while self._spare:
+            spare = self._spare.pop()
+            alive = False
+            try:
+                alive = await self._is_alive(spare)
+            finally:  # cancelled meanwhile, nobody has it
+                if not alive:
+                    self._discard(spare.connection)
+            if alive:
+                return spare.connection
+        return None
+
+    async def _is_alive(self, spare: _Spare) -> bool:
+        connection = spare.connection
+        if connection.closed or self._is_expired(connection):
+            return False
+        # A silent socket is as good as ever. One with something to read may have been told that the
+        # server is going down: a restart shows here, without a round trip each time.
+        unused = trio.current_time() - spare.since
+        if unused < self._settings.check_after and not ready_now(connection.fileno(), Wait.R):
+            return True
+        try:
+            with trio.move_on_after(CHECK_TIMEOUT):
+                await connection.execute("")
+                return True
+        except psycopg.Error as error:
+            logger.info("a pooled connection was lost: %s", error)
+        return False
+
+    async def _give_back(self, connection: Connection) -> None:
+        try:
+            await self._tidy(connection)
+        finally:
+            if self._closed or not self._is_clean(connection) or self._is_expired(connection):
+                self._discard(connection)
+            else:
+                self._shelve(connection)
+
+    async def _tidy(self, connection: Connection) -> None:
+        """Stop what still runs, or roll back what is still open; shielded and bounded by `grace`."""
+        try:
+            if connection.closed or connection.info.transaction_status == IDLE:
+                return
+            if connection.info.transaction_status == ACTIVE or connection.in_pipeline:
+                await connection.cancel_safe()  # it will be closed; that alone stops no statement
+            else:
+                await connection.rollback()
+        except psycopg.Error as error:
+            logger.info("a connection came back in use and is closed: %s", error)
+
+    def _is_clean(self, connection: Connection) -> bool:
+        return (
+            not connection.closed
+            and connection.info.transaction_status == IDLE
+            and not connection.in_pipeline
+            and not connection.lock.locked()
+            and _session_of(connection) == self._births[connection].session
+        )
+
+    def _is_expired(self, connection: Connection) -> bool:
+        return trio.current_time() >= self._births[connection].expires
+
+    def _shelve(self, connection: Connection) -> None:
+        self._spare.append(_Spare(connection, trio.current_time()))
+
+    def _discard(self, connection: Connection) -> None:
+        del self._births[connection]
+        connection.abandon()
+
+    async def _keep_house(self, min_size: int) -> None:
+        """Close connections that have been unused, or have lived, for long enough."""
+        settings = self._settings
+        period = max(SHORTEST_ROUND, min(settings.max_idle, settings.max_lifetime) / 4)
+        while True:
+            await trio.sleep(period)
+            self._close_the_old(min_size)
+
+    def _close_the_old(self, min_size: int) -> None:
+        oldest = trio.current_time() - self._settings.max_idle
+        surplus = len(self._spare) - min_size
+        kept: deque[_Spare] = deque()
+        for spare in self._spare:
+            idle = surplus > 0 and spare.since <= oldest
+            surplus -= idle
+            if idle or self._is_expired(spare.connection):
+                self._discard(spare.connection)
+            else:
+                kept.append(spare)
+        self._spare = kept
+
+
+def _session_of(connection: Connection) -> object:
+    """What a borrower may change about a connection with effect on the next one."""
+    return (
+        connection.autocommit,
+        connection.isolation_level,
+        connection.read_only,
+        connection.deferrable,
+        connection.prepare_threshold,
+        connection.row_factory,
+        connection.cursor_factory,
+    )
