@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from flowstore.blocks._engine import kick
 from flowstore.blocks._faces import SourceFace, TargetFace
 from flowstore.blocks._functions import check_capacity
 from flowstore.blocks._inlet import Inlet
@@ -20,22 +21,28 @@ class BufferNode(Node):
 
     def __init__(self, name: str, capacity: float) -> None:
         super().__init__(name, capacity)
-        outlet = Outlet(self)
-        inlet = Inlet(self)
-        inlet.queue = outlet.queue
-        self.inlets = (inlet,)
-        self.outlet = outlet
+        self._out = Outlet(self)
+        self._in = Inlet(self)
+        self._in.queue = self._out.queue
+        self.inlets = (self._in,)
+        self.outlet = self._out
 
     def room(self) -> float:
-        return self.capacity - self.inside
+        return self.capacity - len(self._out.queue)
 
     def counts(self) -> tuple[int, int, int]:
-        assert self.outlet is not None  # noqa: S101  set in __init__
-        return 0, 0, len(self.outlet.queue)
+        return 0, 0, len(self._out.queue)
 
     def clear(self) -> None:
-        assert self.outlet is not None  # noqa: S101  set in __init__
-        self.outlet.clear()
+        self._out.clear()
+
+    def arrived(self) -> None:
+        if self._out.links or self._out.receivers:
+            kick(self)
+
+    def taken(self) -> None:
+        if self._in.waiters or self._out.links or self.closed:
+            kick(self)
 
 
 class BufferBlock(TargetFace[T], SourceFace[T]):

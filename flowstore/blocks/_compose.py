@@ -149,8 +149,8 @@ def link_any(source: Any, target: Any) -> Link:
     """
     if not isinstance(source, LinkFace):
         outlet_of(source)  # says what is wrong with it
-    giver: LinkFace[Any] = source
-    return giver.link_to(target)
+    link: Link = source.link_to(target)  # pyright: ignore[reportUnknownMemberType]  of any types
+    return link
 
 
 async def run(*blocks: Any) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import trio
 
 from flowstore.blocks._connect import connect
-from flowstore.blocks._engine import kick
 from flowstore.blocks._functions import check_exception
-from flowstore.blocks._inlet import STEP, Inlet, Sender
-from flowstore.blocks._node import NO_ITEM
+from flowstore.blocks._inlet import Inlet
 from flowstore.blocks._reading import Reading, end_of
+from flowstore.blocks._sending import send_many, send_slowly
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -120,7 +118,7 @@ class TargetVerbs(Generic[In_contra]):
         if inlet.offer(item):
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
-        await _send_slowly(inlet, item)
+        await send_slowly(inlet, item)
 
     async def send_many(self, items: Iterable[In_contra]) -> None:
         """Put many items in, in order, waiting for room; the fast lane.
@@ -134,7 +132,7 @@ class TargetVerbs(Generic[In_contra]):
                 this call that were accepted.
             RuntimeError: as for `send`.
         """
-        await _send_many(self._inlet, items)
+        await send_many(self._inlet, items)
 
 
 class TargetFace(BlockFace, TargetVerbs[In_contra]):
@@ -199,7 +197,13 @@ class SourceFace(LinkFace[Out_co]):
             BlockFaultedError: it has faulted.
             BlockClosedError: it was cancelled.
         """
-        return (await Reading((outlet_of(self),)).receive())[1]
+        outlet = self._node.outlet or outlet_of(self)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if not outlet.available():
+            return (await Reading((outlet,)).receive())[1]
+        item = outlet.take()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return item
 
     def try_receive(self) -> Out_co:
         """Take the oldest item out, if there is one now.
@@ -287,66 +291,3 @@ def outlet_of(source: Any) -> BaseOutlet:
         return outlet
     message = f"expected a block that gives items, found {source!r}"
     raise TypeError(message)
-
-
-async def _send_slowly(inlet: Inlet, item: Any) -> None:
-    """Wait for room, the item in hand; the caller has made the first checkpoint."""
-    if inlet.closed:
-        await trio.lowlevel.cancel_shielded_checkpoint()
-        raise inlet.closed_error()
-    _refuse_own_task(inlet)
-    sender = Sender((item,))
-    inlet.waiters.append(sender)
-    await _wait_for_room(inlet, sender)
-    if sender.error is not None:
-        raise sender.error
-
-
-async def _send_many(inlet: Inlet, items: Iterable[Any]) -> None:
-    await trio.lowlevel.checkpoint_if_cancelled()
-    source = iter(items)
-    following = next(source, NO_ITEM)
-    sender = Sender(())
-    inlet.waiters.append(sender)
-    try:
-        while following is not NO_ITEM and not inlet.closed:
-            sender.items.append(following)
-            sender.items.extend(islice(source, STEP - 1))
-            following = next(source, NO_ITEM)
-            sender.more = following is not NO_ITEM
-            kick(inlet.node)
-            if sender.items and not inlet.closed:
-                _refuse_own_task(inlet)
-                await _wait_for_room(inlet, sender)
-            elif sender.more:
-                await trio.lowlevel.checkpoint()
-    finally:
-        if sender in inlet.waiters:
-            inlet.waiters.remove(sender)
-            kick(inlet.node)
-    await trio.lowlevel.cancel_shielded_checkpoint()
-    if sender.items or following is not NO_ITEM:
-        raise inlet.closed_error(sender.accepted)
-
-
-async def _wait_for_room(inlet: Inlet, sender: Sender) -> None:
-    """Park until the items in the sender's hand have been taken, or never will be."""
-    sender.task = trio.lowlevel.current_task()
-
-    def abort(_raise: object) -> trio.lowlevel.Abort:
-        sender.task = None
-        inlet.waiters.remove(sender)
-        kick(inlet.node)
-        return trio.lowlevel.Abort.SUCCEEDED
-
-    await trio.lowlevel.wait_task_rescheduled(abort)
-
-
-def _refuse_own_task(inlet: Inlet) -> None:
-    node = inlet.node
-    if trio.lowlevel.current_task() in node.tasks:
-        message = (
-            f"the function of block {node.name!r} sends to its own block, which is full, and would"
-            " wait for itself for ever: use post(), or a larger bounded_capacity"
-        )
-        raise RuntimeError(message)

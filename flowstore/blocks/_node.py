@@ -117,6 +117,10 @@ class Node(abc.ABC):
         """Keep the books for `count` outputs that have left."""
         self.finished += count
 
+    def taken(self) -> None:
+        """Do what the room that a receiver has made asks for."""
+        kick(self)
+
     def dropped(self) -> None:
         """Keep the books for an output that was dropped because nothing matched it."""
         self.discarded += 1

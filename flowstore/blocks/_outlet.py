@@ -264,19 +264,16 @@ class Outlet(BaseOutlet):
 
     def take(self) -> Any:
         item = self._pop()
-        kick(self.node)
+        self.node.taken()
         return item
 
     def take_all(self) -> list[Any]:
-        items: list[Any] = []
-        while self.queue:  # what flows in on the way was inside already, and is bounded
-            run = list(self.queue)
-            self.queue.clear()
-            self.gone += len(run)
-            self.node.left(len(run))
-            items += run
+        items = list(self.queue)
         if items:
-            kick(self.node)
+            self.queue.clear()
+            self.gone += len(items)
+            self.node.left(len(items))
+            self.node.taken()
         return items
 
     def peek(self, link: Link) -> bool:
