@@ -4,6 +4,7 @@ Facts stand in fields, so that nobody has to parse a message; a message says wha
 was expected and the way out. Errors of the block library live beside it, in `flowstore.blocks`.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -224,7 +225,8 @@ class StaleResultsError(FlowstoreError):
 
     def __init__(self, target: int, timeout: float, places: Sequence[str]) -> None:
         lines = "".join(f"\n  {place}" for place in places)
-        super().__init__(f"not every shard reached sequence {target} within {timeout} s:{lines}")
+        within = "" if timeout == math.inf else f" within {timeout} s"
+        super().__init__(f"not every shard reached sequence {target}{within}:{lines}")
         self.target = target
         self.places = tuple(places)
 

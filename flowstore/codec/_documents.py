@@ -1,0 +1,75 @@
+"""Documents to JSON text, and back."""
+
+from typing import Any, TypeVar
+from uuid import UUID
+
+from cattrs import Converter
+
+from flowstore.codec._hooks import Hooks
+from flowstore.codec._json import EncodingLimits, from_json, to_json
+from flowstore.codec._problems import problems
+from flowstore.errors import InvalidDocumentError
+
+__all__ = ["DocumentCodec"]
+
+_T = TypeVar("_T")
+
+
+class DocumentCodec:
+    """Translate between documents and JSON text.
+
+    Args:
+        converter: what classes mean as JSON; usually the one of the event registry.
+        limits: what one document may weigh.
+    """
+
+    def __init__(self, converter: Converter, limits: EncodingLimits | None = None) -> None:
+        self._limits = limits or EncodingLimits()
+        self._hooks = Hooks(converter, InvalidDocumentError)
+
+    def encode(self, document: Any) -> str:
+        """Write a document as JSON text that the database will take.
+
+        Raises:
+            InvalidDocumentError: it can't be stored; the message names the type and the place.
+            RegistrationError: an annotation of its type can't be resolved.
+        """
+        return to_json(
+            self._hooks.unstructure(document),
+            what=type(document).__name__,
+            limits=self._limits,
+            error=InvalidDocumentError,
+        )
+
+    def decode(self, document_type: type[_T], text: str | bytes) -> _T:
+        """Read a document of a type.
+
+        Raises:
+            InvalidDocumentError: the JSON doesn't fit the type.
+            RegistrationError: an annotation of the type can't be resolved.
+        """
+        structure = self._hooks.structure_hook(document_type)
+        what = f"a {document_type.__name__}"
+        value = from_json(text, what=what, error=InvalidDocumentError)
+        try:
+            return structure(value, document_type)
+        except Exception as cause:  # a class and its hooks may raise anything
+            raise InvalidDocumentError(
+                f"{what} is stored in a shape that doesn't fit the class:"
+                f" {problems(cause)}; rebuild its projection, or give what was"
+                " added a default"
+            ) from cause
+
+    def identity_of(self, document: Any) -> UUID | str | int:
+        """Give a document's identity.
+
+        Raises:
+            InvalidDocumentError: it has no `id`, or one that isn't a UUID, text or a number.
+        """
+        identity = getattr(document, "id", None)
+        if isinstance(identity, bool) or not isinstance(identity, (UUID, str, int)):
+            raise InvalidDocumentError(
+                f"{type(document).__name__} has the id {identity!r}: a document's identity is its"
+                " field `id`, a UUID, str or int"
+            )
+        return identity

@@ -1,0 +1,187 @@
+"""Event data to JSON text, and back."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias, cast
+
+from flowstore.codec._hooks import Hooks
+from flowstore.codec._json import from_json, to_json
+from flowstore.codec._problems import problems
+from flowstore.codec._registry import EventRegistry, Reading, Upcaster, stored_name_of
+from flowstore.errors import InvalidEventError
+from flowstore.events import Compacted, is_builtin
+
+__all__ = ["EventCodec"]
+
+_Reader: TypeAlias = Callable[[str | bytes], Any]
+
+_NO_HEADERS: Final = "{}"
+
+
+class EventCodec:
+    """Translate between event data and JSON text, by the types of one registry.
+
+    How a type is written and how a name is read is looked up once, not once an event: what is
+    registered for them afterwards doesn't count in this codec.
+    """
+
+    def __init__(self, registry: EventRegistry) -> None:
+        self._registry = registry
+        self._hooks = Hooks(registry.converter, InvalidEventError)
+        self._readers: dict[str, _Reader] = {}
+        registry.converter.register_unstructure_hook(Compacted, _from_compacted)
+        registry.converter.register_structure_hook(Compacted, self._to_compacted)
+
+    def name_of(self, data: object) -> str:
+        """Give the name that the type of `data` is stored under, making the type known.
+
+        Raises:
+            InvalidEventError: `data` is a plain Python value, which says nothing of what happened.
+            RegistrationError: the type's name is another type's.
+        """
+        kind = type(data)
+        if is_builtin(kind):
+            raise InvalidEventError(
+                f"{data!r} can't be an event: append an instance of a class of your own"
+            )
+        return self._registry.name_of(kind)
+
+    def encode(self, data: Any) -> str:
+        """Write event data as JSON text that the database will take.
+
+        Raises:
+            InvalidEventError: it can't be stored; the message names the type and the place.
+            RegistrationError: an annotation of the type can't be resolved.
+        """
+        what = type(data).__name__
+        return to_json(
+            self._hooks.unstructure(data),
+            what=what,
+            limits=self._registry.limits,
+            error=InvalidEventError,
+        )
+
+    def encode_json(self, value: Any, what: str) -> str:
+        """Write a JSON value, of whatever type, as JSON text that the database will take.
+
+        Args:
+            value: the JSON value.
+            what: whose it is, for messages.
+
+        Raises:
+            InvalidEventError: it can't be stored; the message names the place.
+        """
+        return to_json(value, what=what, limits=self._registry.limits, error=InvalidEventError)
+
+    def decode(self, type_name: str, text: str | bytes) -> Any:
+        """Read event data.
+
+        Args:
+            type_name: the name it is stored under.
+            text: its JSON, as text or UTF-8.
+
+        Raises:
+            UnknownEventTypeError: no known type has the name.
+            InvalidEventError: the JSON doesn't fit the type, or an upcaster failed.
+            RegistrationError: an annotation of the type can't be resolved.
+        """
+        reader = self._readers.get(type_name)
+        if reader is None:
+            reader = self._make_reader(type_name, self._registry.reading(type_name))
+            self._readers[type_name] = reader
+        return reader(text)
+
+    def compacted(self, state: object) -> Compacted:
+        """Make the event that stands for others.
+
+        Args:
+            state: what had come of them.
+
+        Raises:
+            InvalidEventError: the state can't be turned into JSON.
+            RegistrationError: an annotation of its class can't be resolved.
+        """
+        value = self._hooks.unstructure(state)
+        return Compacted(stored_name_of(type(state)), value, restore=self._restore)
+
+    def encode_headers(self, headers: Mapping[str, Any]) -> str:
+        """Write headers as JSON text.
+
+        Raises:
+            InvalidEventError: they can't be stored; the message names the place.
+        """
+        if not headers:
+            return _NO_HEADERS
+        return to_json(
+            self._hooks.unstructure(dict(headers)),
+            what="headers",
+            limits=self._registry.limits,
+            error=InvalidEventError,
+        )
+
+    def decode_headers(self, text: str | bytes | None) -> dict[str, Any]:
+        """Read headers, as JSON values by name; none were stored: an empty dictionary.
+
+        Raises:
+            InvalidEventError: the text isn't a JSON object.
+        """
+        if not text:
+            return {}
+        headers = from_json(text, what="headers", error=InvalidEventError)
+        if not isinstance(headers, dict):
+            raise InvalidEventError(f"headers are stored as {headers!r}, not as an object")
+        return cast("dict[str, Any]", headers)
+
+    def _make_reader(self, type_name: str, reading: Reading) -> _Reader:
+        structure = self._hooks.structure_hook(reading.type)
+        what = f"an event stored as {type_name!r}"
+
+        def read(text: str | bytes) -> Any:
+            value = from_json(text, what=what, error=InvalidEventError)
+            for upcaster in reading.upcasters:
+                value = self._upcast(value, upcaster, type_name)
+            try:
+                return structure(value, reading.type)
+            except Exception as cause:  # a class and its hooks may raise anything
+                raise InvalidEventError(
+                    f"{what} doesn't fit {reading.type.__name__}: {problems(cause)}"
+                ) from cause
+
+        return read
+
+    def _upcast(self, value: Any, upcaster: Upcaster, type_name: str) -> Any:
+        try:
+            lifted = upcaster.function(value)
+        except Exception as cause:  # the application's function may raise anything
+            raise InvalidEventError(
+                f"an event stored as {type_name!r} can't be upcast to"
+                f" {upcaster.type.__name__}: {type(cause).__name__}: {cause}"
+            ) from cause
+        if lifted is None:
+            raise InvalidEventError(
+                f"the upcaster of {type_name!r} to {upcaster.type.__name__} returned None: return"
+                " the JSON that it made"
+            )
+        # An instance goes on as JSON: whatever comes next, an upcaster or the type, takes that.
+        return self._hooks.unstructure(lifted) if isinstance(lifted, upcaster.type) else lifted
+
+    def _to_compacted(self, value: dict[str, Any], _: Any) -> Compacted:
+        return Compacted(value["aggregate"], value["state"], restore=self._restore)
+
+    def _restore(self, compacted: Compacted, aggregate: type[Any]) -> Any:
+        name = stored_name_of(aggregate)
+        if name != compacted.aggregate:
+            raise InvalidEventError(
+                f"a stream that was compacted to {compacted.aggregate!r} can't be folded into"
+                f" {aggregate.__name__}: the events that it would take are gone"
+            )
+        try:
+            return self._hooks.structure_hook(aggregate)(compacted.state, aggregate)
+        except Exception as cause:  # a class and its hooks may raise anything
+            raise InvalidEventError(
+                f"a stream was compacted to a {aggregate.__name__} of another shape:"
+                f" {problems(cause)}; give what was added a default"
+            ) from cause
+
+
+def _from_compacted(compacted: Compacted) -> dict[str, Any]:
+    return {"aggregate": compacted.aggregate, "state": compacted.state}

@@ -1,0 +1,28 @@
+"""Events as plain values: what was appended, where it stands, how it travels in pages."""
+
+from flowstore.events._actions import ANY, NO_STREAM, NewEvent, StreamAction
+from flowstore.events._compacted import Compacted
+from flowstore.events._event import Archived, Event, EventStream, StreamId, StreamState
+from flowstore.events._grouping import group_by_stream_id, in_sequence
+from flowstore.events._kinds import is_builtin
+from flowstore.events._pages import DeadLetter, EventBatch, EventFailure, EventPage
+
+__all__ = [
+    "ANY",
+    "NO_STREAM",
+    "Archived",
+    "Compacted",
+    "DeadLetter",
+    "Event",
+    "EventBatch",
+    "EventFailure",
+    "EventPage",
+    "EventStream",
+    "NewEvent",
+    "StreamAction",
+    "StreamId",
+    "StreamState",
+    "group_by_stream_id",
+    "in_sequence",
+    "is_builtin",
+]

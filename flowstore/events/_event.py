@@ -1,0 +1,100 @@
+"""The recorded fact, its stream and its stream's state."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import attrs
+
+__all__ = ["Archived", "Event", "EventStream", "StreamId", "StreamState"]
+
+StreamId: TypeAlias = UUID | str
+"""A stream's identity: one kind throughout a store, by its `stream_identity`."""
+
+
+@attrs.frozen(kw_only=True)
+class Event:
+    """Hold one recorded fact with its place: the envelope around the application's own value.
+
+    Nothing is checked here, because a daemon makes a hundred thousand of these a second: whoever
+    makes one from outside the store vouches for it. Two events are equal when all fields are;
+    the hash leaves `data` and `headers` out, which need not be hashable.
+
+    Attributes:
+        data: the application's own value, an instance of a known event type.
+        sequence: place in the store, from 1; rises, may have gaps; 0 while not committed.
+        id: the event's own identity, unique in the store.
+        stream_id: identity of the stream that the event belongs to.
+        version: place in the stream, from 1, without gaps; 0 while not committed.
+        type_name: the name that the type of `data` is stored under.
+        timestamp: when it was recorded, aware; by the database's clock unless the event brought
+            its own. While not committed: this process' clock when it was queued.
+        headers: what the application said about the event, as JSON values by name.
+        correlation_id: what the event belongs to: the same for everything one request caused.
+        causation_id: what caused the event: a command's, or another event's, identity.
+        tenant_id: whose event it is; None in a store of one tenant.
+        user_name: who caused it.
+    """
+
+    data: Any = attrs.field(hash=False)
+    sequence: int
+    id: UUID
+    stream_id: StreamId
+    version: int
+    type_name: str
+    timestamp: datetime
+    headers: Mapping[str, Any] = attrs.field(factory=dict[str, Any], hash=False)
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    tenant_id: str | None = None
+    user_name: str | None = None
+
+
+@attrs.frozen
+class EventStream:
+    """Hold events of one stream, in version order.
+
+    Versions rise by one where nothing was filtered out, and have holes where something was.
+
+    Attributes:
+        id: the stream's identity; for events gathered across streams, the key they share.
+        events: at least one event when handed to a projection; in version order.
+    """
+
+    id: StreamId
+    events: tuple[Event, ...] = attrs.field(converter=tuple)
+
+
+@attrs.frozen
+class StreamState:
+    """Tell how a stream stands, without its events.
+
+    Attributes:
+        stream_id: the stream's identity.
+        version: the version of its last event.
+        created: when its first event was recorded, aware.
+        last_timestamp: when its last event was recorded, aware.
+        archived: whether it is archived, and so passed over by projections and fetches.
+        stream_type: the name of the type it was started for; None if none was named.
+        tenant_id: whose stream it is; None in a store of one tenant.
+    """
+
+    stream_id: StreamId
+    version: int
+    created: datetime
+    last_timestamp: datetime
+    archived: bool = False
+    stream_type: str | None = None
+    tenant_id: str | None = None
+
+
+@attrs.frozen
+class Archived:
+    """Say in a stream that it ends here; the last event of an archived stream.
+
+    Attributes:
+        reason: why, for whoever reads the stream later.
+    """
+
+    reason: str = ""

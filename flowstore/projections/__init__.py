@@ -1,0 +1,47 @@
+"""Rules from events to documents: no SQL, no I/O of their own."""
+
+from flowstore.projections._across_streams import (
+    AcrossStreamsProjection,
+    across_streams_projection,
+)
+from flowstore.projections._aggregate import Aggregate, aggregate_rule
+from flowstore.projections._aggregate_projection import AggregateProjection, aggregate_projection
+from flowstore.projections._composite import Composite, members_of, produced_by
+from flowstore.projections._flat_table import FlatTable
+from flowstore.projections._options import AsyncOptions, Lifecycle
+from flowstore.projections._protocols import IProjection, ProjectionSession, apply_projection
+from flowstore.projections._registry import Projections, Registration
+from flowstore.projections._shards import document_key, shard_name
+from flowstore.projections._subscription import Subscription
+from flowstore.projections._tables import Column, DeleteRow, RowChange, Table, WriteRow
+from flowstore.projections._transform import TransformProjection, transform_projection
+
+__all__ = [
+    "AcrossStreamsProjection",
+    "Aggregate",
+    "AggregateProjection",
+    "AsyncOptions",
+    "Column",
+    "Composite",
+    "DeleteRow",
+    "FlatTable",
+    "IProjection",
+    "Lifecycle",
+    "ProjectionSession",
+    "Projections",
+    "Registration",
+    "RowChange",
+    "Subscription",
+    "Table",
+    "TransformProjection",
+    "WriteRow",
+    "across_streams_projection",
+    "aggregate_projection",
+    "aggregate_rule",
+    "apply_projection",
+    "document_key",
+    "members_of",
+    "produced_by",
+    "shard_name",
+    "transform_projection",
+]

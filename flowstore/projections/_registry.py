@@ -1,0 +1,333 @@
+"""The projections of a store, by name, by document type and by class."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, TypeVar, cast
+
+import attrs
+
+from flowstore.errors import RegistrationError, UnknownProjectionError
+from flowstore.events import Event
+from flowstore.projections._across_streams import (
+    AcrossStreamsProjection,
+    across_streams_projection,
+)
+from flowstore.projections._aggregate import Aggregate, aggregate_rule
+from flowstore.projections._aggregate_projection import AggregateProjection, aggregate_projection
+from flowstore.projections._checks import check_lifecycle, check_members
+from flowstore.projections._composite import Composite, members_of, produced_by
+from flowstore.projections._flat_table import FlatTable
+from flowstore.projections._options import AsyncOptions, Lifecycle
+from flowstore.projections._protocols import IProjection, ProjectionSession
+from flowstore.projections._shards import document_key, shard_name
+from flowstore.projections._subscription import Subscription, subscription
+from flowstore.projections._tables import Table
+from flowstore.projections._transform import TransformProjection, transform_projection
+
+__all__ = ["Projections", "Registration"]
+
+_T = TypeVar("_T")
+
+
+@attrs.frozen
+class Registration:
+    """Hold one registered projection.
+
+    Attributes:
+        projection: the projection.
+        lifecycle: when its documents follow the events.
+        shard: the name that its progress is kept under; differs from version to version.
+        document_key: the name that its documents are kept under; None if it produces none.
+    """
+
+    projection: IProjection
+    lifecycle: Lifecycle
+    shard: str
+    document_key: str | None
+
+
+class Projections:
+    """Keep a store's projections, in the order of their registration.
+
+    What is wrong with one is found here, when it is registered, not when its first event comes.
+    """
+
+    def __init__(self) -> None:
+        self._registered: list[Registration] = []
+        self._rules: dict[type, Aggregate[Any]] = {}
+
+    def __iter__(self) -> Iterator[Registration]:
+        return iter(tuple(self._registered))
+
+    def __len__(self) -> int:
+        return len(self._registered)
+
+    def aggregate_streams_with(
+        self,
+        aggregate: type,
+        *,
+        lifecycle: Lifecycle = Lifecycle.ASYNC,
+        name: str | None = None,
+        version: int = 1,
+        async_options: AsyncOptions | None = None,
+    ) -> AggregateProjection:
+        """Keep one document of a class for each stream, folded from its events.
+
+        Args:
+            aggregate: the class, with methods named `apply*`, `create*` and `should_delete*`.
+            lifecycle: when documents follow events.
+            name: the projection's name; None takes the class' name.
+            version: of the rule, from 1; raising it gives documents and progress of their own.
+            async_options: how it runs in the daemon.
+
+        Returns:
+            The projection.
+
+        Raises:
+            RegistrationError: the class can't be folded; the message names class and method. Or
+                name or class is registered already.
+        """
+        projection = aggregate_projection(
+            aggregate, name=name, version=version, async_options=async_options
+        )
+        self._register(projection, lifecycle)
+        self._rules[aggregate] = projection.rule
+        return projection
+
+    def aggregate_across_streams(
+        self,
+        aggregate: type,
+        *,
+        group_by: Mapping[type, Callable[..., Any]],
+        fan_out: Mapping[type, Callable[..., Any]] | None = None,
+        enrich: Callable[[ProjectionSession, list[Event]], Any] | None = None,
+        lifecycle: Lifecycle = Lifecycle.ASYNC,
+        name: str | None = None,
+        version: int = 1,
+        async_options: AsyncOptions | None = None,
+    ) -> AcrossStreamsProjection:
+        """Keep one document of a class for each key, folded from events of many streams.
+
+        Args:
+            aggregate: the class, with methods named `apply*`, `create*` and `should_delete*`; its
+                `id` holds the key.
+            group_by: by event type, what gives an event's key, its several keys, or None. A
+                function's parameter gets the envelope if annotated `Event`, the data if annotated
+                with the event's type, and without annotation the data's attributes and, behind
+                them, the envelope's. It may be async, with a parameter named `session`.
+            fan_out: by event type, what gives the data of child events, which follow their parent.
+            enrich: called once a batch with session and events; may return changed events.
+            lifecycle: when documents follow events; inline or async.
+            name: the projection's name; None takes the class' name.
+            version: of the rule, from 1; raising it gives documents and progress of their own.
+            async_options: how it runs in the daemon.
+
+        Returns:
+            The projection.
+
+        Raises:
+            RegistrationError: the class can't be folded; an event type is handled but not grouped,
+                or the reverse; or name or class is registered already.
+        """
+        projection = across_streams_projection(
+            aggregate,
+            group_by=group_by,
+            fan_out=fan_out,
+            enrich=enrich,
+            name=name,
+            version=version,
+            async_options=async_options,
+        )
+        self._register(projection, lifecycle)
+        return projection
+
+    def subscribe(
+        self,
+        name: str,
+        receive: Callable[[ProjectionSession, list[Event]], Any],
+        *,
+        consumes: Collection[type] = (),
+        version: int = 1,
+        async_options: AsyncOptions | None = None,
+    ) -> Subscription:
+        """Hand the events to a function, page by page in the order of their sequence.
+
+        What it queues on the session is committed with the progress; whatever else it does may
+        happen again after a failure. An exception holds the shard before the event.
+
+        Args:
+            name: the subscription's name.
+            receive: takes session and events; plain or async.
+            consumes: the event types it wants; empty means all of them.
+            version: from 1; raising it begins again at the beginning.
+            async_options: how it runs in the daemon; events are never set aside.
+
+        Returns:
+            The projection that does this.
+
+        Raises:
+            RegistrationError: `receive` isn't such a function, or the name is registered already.
+        """
+        projection = subscription(
+            name, receive, consumes=consumes, version=version, async_options=async_options
+        )
+        self.add(projection)
+        return projection
+
+    def transform(
+        self,
+        source: Any,
+        *,
+        lifecycle: Lifecycle = Lifecycle.ASYNC,
+        name: str | None = None,
+        version: int = 1,
+        async_options: AsyncOptions | None = None,
+    ) -> TransformProjection:
+        """Turn each event of some types into one document, or none.
+
+        Args:
+            source: an annotated function, or a class with methods named `transform*`.
+            lifecycle: when documents follow events; inline or async.
+            name: the projection's name; None takes the function's or class' name.
+            version: of the rule, from 1; raising it gives documents and progress of their own.
+            async_options: how it runs in the daemon.
+
+        Returns:
+            The projection.
+
+        Raises:
+            RegistrationError: an annotation is missing or wrong, or name or document type is
+                registered already.
+        """
+        projection = transform_projection(
+            source, name=name, version=version, async_options=async_options
+        )
+        self._register(projection, lifecycle)
+        return projection
+
+    def add(self, projection: IProjection, *, lifecycle: Lifecycle = Lifecycle.ASYNC) -> None:
+        """Register any projection.
+
+        Args:
+            projection: an object with the members of `IProjection`.
+            lifecycle: when it follows events; inline or async.
+
+        Raises:
+            RegistrationError: a member is missing or wrong, or its name or document type is
+                registered already.
+        """
+        check_members(projection)
+        if isinstance(projection, Composite):
+            projection.check()
+        self._register(projection, lifecycle)
+
+    def find(self, name_or_type: Any) -> Registration:
+        """Find a projection.
+
+        Args:
+            name_or_type: its name or its shard's; the document type it produces; its class, or
+                the function or class it was made from; or the projection itself.
+
+        Raises:
+            UnknownProjectionError: there is none; or it is a class of which there are several.
+        """
+        found = [item for item in self._registered if _answers_to(item, name_or_type)]
+        if len(found) != 1:
+            raise UnknownProjectionError(
+                getattr(name_or_type, "__name__", name_or_type), self.names()
+            )
+        return found[0]
+
+    def names(self) -> tuple[str, ...]:
+        """List the registered names, sorted."""
+        return tuple(sorted(item.projection.name for item in self._registered))
+
+    def of(self, lifecycle: Lifecycle) -> tuple[Registration, ...]:
+        """List the projections of a lifecycle, in the order of their registration."""
+        return tuple(item for item in self._registered if item.lifecycle is lifecycle)
+
+    def inline(self) -> tuple[Registration, ...]:
+        """List the projections that run in the transaction that appends."""
+        return self.of(Lifecycle.INLINE)
+
+    def asynchronous(self) -> tuple[Registration, ...]:
+        """List the projections that the daemon runs."""
+        return self.of(Lifecycle.ASYNC)
+
+    def producing(self, document_type: type) -> Registration | None:
+        """Find the projection that produces a document type; None if none does."""
+        for item in self._registered:
+            if document_type in produced_by(item.projection):
+                return item
+        return None
+
+    def produced(self) -> dict[type, int]:
+        """List the document types that projections produce, with their projection's version."""
+        return {
+            document_type: version
+            for item in self._registered
+            for document_type, version in produced_by(item.projection).items()
+        }
+
+    def tables(self) -> tuple[Table, ...]:
+        """List the flat tables that projections keep."""
+        members = (member for item in self._registered for member in members_of(item.projection))
+        return tuple(member.table for member in members if isinstance(member, FlatTable))
+
+    def event_types(self) -> tuple[type, ...]:
+        """List the event types that any registered projection names."""
+        members = (member for item in self._registered for member in members_of(item.projection))
+        named = (kind for member in members for kind in member.consumes)
+        return tuple(dict.fromkeys(named))
+
+    def rule_for(self, aggregate: type[_T]) -> Aggregate[_T]:
+        """Give the rule that folds a class, registered or not; built once.
+
+        Raises:
+            RegistrationError: the class can't be folded; the message names class and method.
+        """
+        rule = self._rules.get(aggregate)
+        if rule is None:
+            rule = aggregate_rule(aggregate)
+            self._rules[aggregate] = rule
+        return cast("Aggregate[_T]", rule)
+
+    def _register(self, projection: IProjection, lifecycle: Lifecycle) -> None:
+        check_lifecycle(projection, lifecycle)
+        new = Registration(projection, lifecycle, shard_name(projection), document_key(projection))
+        for other in self._registered:
+            _check_apart(new, other)
+        self._registered.append(new)
+
+
+def _answers_to(item: Registration, asked: Any) -> bool:
+    if isinstance(asked, str):
+        return asked in _names(item)
+    if asked is None:
+        return False
+    workers = members_of(item.projection)
+    keys: list[Any] = [item.projection, type(item.projection), *workers]
+    for worker in workers:
+        keys += (worker.produces, type(worker))
+        if isinstance(worker, (TransformProjection, Subscription)):
+            keys.append(worker.source)
+    return any(asked is key for key in keys)
+
+
+def _names(item: Registration) -> set[str]:
+    """List the names that a projection goes by; a composite by those of its members too."""
+    members = {member.name for member in members_of(item.projection)}
+    return {item.projection.name, item.shard, *members}
+
+
+def _check_apart(new: Registration, other: Registration) -> None:
+    shared = _names(new) & _names(other)
+    if shared:
+        raise RegistrationError(
+            f"a projection named {min(shared)!r} is registered already: give this one another name"
+        )
+    for produces in produced_by(new.projection).keys() & produced_by(other.projection).keys():
+        raise RegistrationError(
+            f"{produces.__qualname__} is produced by {other.projection.name!r} already, and a"
+            f" rebuild of either would delete the documents of both: let {new.projection.name!r}"
+            " produce a class of its own"
+        )
