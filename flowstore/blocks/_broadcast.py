@@ -37,16 +37,21 @@ def clone_for(node: Node, clone: Callable[[Any], Any] | None, item: Any) -> Any:
 class ValueOutlet(BaseOutlet):
     """Offers the latest value to every link; a link whose target is full is owed the latest."""
 
-    __slots__ = ("clone", "value")
+    __slots__ = ("_published", "clone", "value")
 
     def __init__(self, node: Node, clone: Callable[[Any], Any] | None) -> None:
         super().__init__(node)
         self.value: Any = NO_ITEM
         self.clone = clone
+        self._published = 0
+
+    def version(self) -> int | None:
+        return self._published
 
     def publish(self, item: Any) -> None:
         """Make the item the current value, and offer it to all."""
         self.value = item
+        self._published += 1
         for link in tuple(self.links):
             self._offer(link)
         self._hand_to_receivers()
@@ -218,7 +223,8 @@ class BroadcastBlock(TargetFace[T], SourceFace[T]):
     The last value is never missed: a full target gets it, or a later one, once it has room, and
     completion waits for that. For a copy of every item to every target use `FanOutBlock`.
     Receiving gives the current value and leaves it there; late links get it too, also after
-    completion. An item counts as finished once it was offered.
+    completion. `async for` gives each value once, the latest to a slow reader, and ends with the
+    block. An item counts as finished once it was offered.
 
     Args:
         clone: makes each taker's own copy; None hands the same object to all.

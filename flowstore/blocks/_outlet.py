@@ -52,6 +52,10 @@ class BaseOutlet(abc.ABC):
         """Tell whether a receiver would get something now."""
         return bool(self.queue)
 
+    def version(self) -> int | None:
+        """Count the values so far where the latest one stays; None where items leave."""
+        return None
+
     @abc.abstractmethod
     def take(self) -> Any:
         """Take the head for a receiver; the caller has asked `available`."""

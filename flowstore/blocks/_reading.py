@@ -30,11 +30,12 @@ class Reading:
     receiver: the network waits for it rather than calling itself stalled.
     """
 
-    __slots__ = ("_begun", "_outlets")
+    __slots__ = ("_begun", "_outlets", "_seen")
 
     def __init__(self, outlets: tuple[BaseOutlet, ...]) -> None:
         self._outlets = outlets
         self._begun = False
+        self._seen = 0  # of an output that keeps its value: how many the iterator knows of
 
     async def receive(self) -> tuple[int, Any]:
         """Take one item; returns the output's index with it.
@@ -89,6 +90,7 @@ class Reading:
             self._begun = True
             self._count(1)
         try:
+            await self._wait_for_news()
             return (await self.receive())[1]
         except trio.EndOfChannel:
             self._end()
@@ -96,6 +98,18 @@ class Reading:
         except BaseException:
             self._end()
             raise
+
+    async def _wait_for_news(self) -> None:
+        """Wait until an output that keeps its value has another one than the last time."""
+        outlet = self._outlets[0]
+        if outlet.version() is None:
+            return
+        while outlet.version() == self._seen:
+            if outlet.node.ended:
+                await trio.lowlevel.checkpoint()
+                raise end_of(outlet.node)
+            await Receiver((outlet,), takes=False).wait()
+        self._seen = outlet.version() or 0
 
     async def aclose(self) -> None:
         """Stop counting as a receiver; nothing is lost by it."""
