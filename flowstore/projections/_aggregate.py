@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import attrs
 
 from flowstore.errors import RegistrationError
-from flowstore.events import Event, EventStream, StreamId
+from flowstore.events import Compacted, Event, EventStream, StreamId
 from flowstore.projections._handlers import Handler, Role, find_handlers
 from flowstore.projections._state import field_names, missing_to_begin, with_field
 
@@ -119,7 +119,9 @@ def aggregate_rule(aggregate: type[_T]) -> Aggregate[_T]:
     reactions = {
         event_type: _reaction(aggregate, roles, begin) for event_type, roles in handlers.items()
     }
-    return Aggregate(aggregate, tuple(reactions), "version" in fields, reactions)
+    consumes = tuple(reactions)
+    reactions.setdefault(Compacted, _restoring(aggregate))
+    return Aggregate(aggregate, consumes, "version" in fields, reactions)
 
 
 def _check_fields(aggregate: type) -> frozenset[str]:
@@ -184,6 +186,15 @@ def _reaction(aggregate: type, roles: dict[Role, Handler], begin: _First) -> _Re
     elif carry_on is not None:
         first = _begun(begin, carry_on)
     return _Reaction(first, carry_on, None if should_delete is None else should_delete.call)
+
+
+def _restoring(aggregate: type) -> _Reaction:
+    """Take a compacted stream's state as it is, in the place of all that came before."""
+
+    def restore(event: Event, _: StreamId) -> Any:
+        return event.data.restored(aggregate)
+
+    return _Reaction(restore, lambda _, event, stream_id: restore(event, stream_id), None)
 
 
 def _maker(aggregate: type, handler: Handler) -> _First:

@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 
-from flowstore.events import EventStream
+from flowstore.events import Compacted, EventStream
 from flowstore.projections._aggregate import Aggregate, aggregate_rule
 from flowstore.projections._options import AsyncOptions
 from flowstore.projections._protocols import ProjectionSession
@@ -32,8 +32,8 @@ class AggregateProjection:
 
     @property
     def consumes(self) -> tuple[type, ...]:
-        """The event types that have a handler."""
-        return self.rule.consumes
+        """The event types that have a handler, and what stands for them in a compacted stream."""
+        return (*self.rule.consumes, Compacted)
 
     @property
     def produces(self) -> type:

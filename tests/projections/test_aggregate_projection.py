@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowstore.events import Event, EventStream, group_by_stream_id
+from flowstore.events import Compacted, Event, EventStream, group_by_stream_id
 from flowstore.projections import IProjection, aggregate_projection, apply_projection
 
 
@@ -172,4 +172,4 @@ def test_it_is_an_iprojection():
     projection = aggregate_projection(Account)
     assert isinstance(projection, IProjection)
     assert projection.produces is Account
-    assert set(projection.consumes) == {Deposited, Withdrawn, Closed}
+    assert set(projection.consumes) == {Deposited, Withdrawn, Closed, Compacted}

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowstore.errors import RegistrationError
-from flowstore.events import EventStream
+from flowstore.events import Compacted, EventStream
 from flowstore.projections import (
     AsyncOptions,
     Composite,
@@ -195,9 +195,10 @@ async def test_each_member_gets_the_events_that_it_consumes(stream_of, memory_se
 def test_it_consumes_what_any_member_does():
     composite = trips()
     assert isinstance(composite, IProjection)
-    assert set(composite.consumes) == {Started, Driven}
+    assert set(composite.consumes) == {Started, Driven, Compacted}
     assert trips().stage(Recorder("every")).consumes == ()
-    assert set(registered(trips().stage(Recorder("every"))).event_types()) == {Started, Driven}
+    every = registered(trips().stage(Recorder("every")))
+    assert set(every.event_types()) == {Started, Driven, Compacted}
 
 
 def test_it_is_found_by_its_members_too():

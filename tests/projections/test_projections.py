@@ -7,6 +7,7 @@ import attrs
 import pytest
 
 from flowstore.errors import RegistrationError, UnknownProjectionError
+from flowstore.events import Compacted
 from flowstore.projections import (
     AsyncOptions,
     IProjection,
@@ -155,7 +156,7 @@ def test_event_types_are_those_that_projections_name():
     projections.aggregate_streams_with(Issue)
     projections.transform(entry)
     projections.add(Recorder(consumes=[Opened]))
-    assert projections.event_types() == (Opened, Closed)
+    assert set(projections.event_types()) == {Opened, Closed, Compacted}
 
 
 def test_a_live_rule_needs_no_registration_and_is_the_registered_one_if_there_is():

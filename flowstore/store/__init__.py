@@ -1,0 +1,25 @@
+"""Streams of events, documents, and the sessions that write both together."""
+
+from flowstore.store._document_session import DocumentSession, ProjectionUnit
+from flowstore.store._document_types import DocumentType, DocumentTypes
+from flowstore.store._event_operations import EventOperations
+from flowstore.store._feed import OpenAppend
+from flowstore.store._opening import open_event_store
+from flowstore.store._options import StoreOptions
+from flowstore.store._session import Session
+from flowstore.store._store import EventStore
+from flowstore.store._stream_handle import StreamHandle
+
+__all__ = [
+    "DocumentSession",
+    "DocumentType",
+    "DocumentTypes",
+    "EventOperations",
+    "EventStore",
+    "OpenAppend",
+    "ProjectionUnit",
+    "Session",
+    "StoreOptions",
+    "StreamHandle",
+    "open_event_store",
+]

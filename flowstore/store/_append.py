@@ -1,0 +1,221 @@
+"""Planning an append: a session's appends as the parameters of one call, and back."""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from itertools import chain
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from flowstore.codec import EventCodec
+from flowstore.errors import (
+    ConcurrencyError,
+    FlowstoreError,
+    StreamArchivedError,
+    StreamCollisionError,
+    StreamNotFoundError,
+)
+from flowstore.events import Event, StreamId
+from flowstore.store import _arrays
+from flowstore.store._queue import QueuedAppend
+
+__all__ = ["APPEND", "AppendPlan", "Appended", "plan_append"]
+
+_T = TypeVar("_T")
+
+APPEND: Final = (
+    "select bases, sequences, appended from {schema}.append("
+    "%s::text, %s::{stream_ids}, %s::text[], %s::bigint[], %s::bigint[], %s::boolean[],"
+    " %s::boolean, %s::uuid[], %s::integer[], %s::bigint[], %s::text[], %s::text[],"
+    " %s::timestamptz[], %s::text[], %s::text[], %s::text[],"
+    " %s::text, %s::text, %s::text, %s::text)"
+)
+
+
+@attrs.define
+class _StreamDemand:
+    """What a commit's appends together ask of one stream.
+
+    Attributes:
+        stream_id: the stream's identity.
+        stream_type: the type it is started for.
+        starts: it must not exist.
+        base: the version it must be at; None asks nothing.
+        offset: how many of the commit's own events stood before the append that asked.
+        added: how many events it gets.
+    """
+
+    stream_id: StreamId
+    stream_type: str | None = None
+    starts: bool = False
+    base: int | None = None
+    offset: int = 0
+    added: int = 0
+
+    def take(self, queued: QueuedAppend) -> None:
+        """Add an append to the demand, checking it against those before."""
+        action = queued.action
+        if action.starts:
+            if self.added:
+                raise StreamCollisionError(self.stream_id)
+            self.starts, self.stream_type = True, action.stream_type
+        if action.expected_version is not None and not action.starts:
+            self._expect(action.expected_version)
+        self.added += len(action.events)
+
+    def _expect(self, version: int) -> None:
+        base = version - self.added
+        known = 0 if self.starts else self.base
+        if base < 0 or known not in (None, base):
+            found = self.added if known is None else known + self.added
+            raise ConcurrencyError(self.stream_id, expected=version, found=found)
+        if self.base is None:
+            self.base, self.offset = base, self.added
+
+    def refusal(self, sqlstate: str, found: int) -> FlowstoreError:
+        """Give the error for what the database found, at the base of this commit's events."""
+        if sqlstate == "FS001":
+            return StreamCollisionError(self.stream_id)
+        if sqlstate == "FS003":
+            return StreamArchivedError(self.stream_id)
+        if sqlstate == "FS004":
+            return StreamNotFoundError(self.stream_id)
+        expected = None if self.base is None else self.base + self.offset
+        return ConcurrencyError(self.stream_id, expected=expected, found=found + self.offset)
+
+
+@attrs.frozen
+class Appended:
+    """Hold what the database answered to an append.
+
+    Attributes:
+        bases: each stream's version before this commit's events.
+        sequences: each event's place in the store, in queue order; None for no events.
+        at: the database's clock.
+    """
+
+    bases: Sequence[int]
+    sequences: Sequence[int] | None
+    at: datetime
+
+
+@attrs.frozen
+class AppendPlan:
+    """Hold one call of the append function.
+
+    Attributes:
+        parameters: of `APPEND`, in order.
+        demands: one a stream, in the order that the call names them.
+        placed: for each event its stream's index and its place among that stream's events here.
+        queued: the appends, in queue order.
+    """
+
+    parameters: tuple[Any, ...] = attrs.field(repr=False)
+    demands: tuple[_StreamDemand, ...]
+    placed: tuple[tuple[int, int], ...]
+    queued: tuple[QueuedAppend, ...]
+
+    def recorded(self, answer: Appended) -> list[list[Event]]:
+        """Give the events their places: one list for each append."""
+        sequences = iter(answer.sequences or ())
+        places = iter(self.placed)
+
+        def record(event: Event, given: datetime | None) -> Event:
+            stream, place = next(places)
+            return attrs.evolve(
+                event,
+                version=answer.bases[stream] + place,
+                sequence=next(sequences),
+                timestamp=given or answer.at,
+            )
+
+        return [
+            [record(*pair) for pair in zip(append.action.events, append.timestamps, strict=True)]
+            for append in self.queued
+        ]
+
+
+def plan_append(
+    appends: Sequence[QueuedAppend],
+    codec: EventCodec,
+    *,
+    tenant: str,
+    must_exist: bool,
+    text_ids: bool,
+) -> AppendPlan:
+    """Put a session's appends into one call, in queue order.
+
+    Args:
+        appends: at least one.
+        codec: writes the data.
+        tenant: the tenant column's value.
+        must_exist: refuse to begin a stream by anything but a start.
+        text_ids: stream identities are text, not UUIDs.
+
+    Raises:
+        StreamCollisionError: a stream is started after it was appended to in the same commit.
+        ConcurrencyError: two appends of this commit expect versions that can't both be.
+        InvalidEventError: an event can't be stored.
+    """
+    demands: dict[StreamId, _StreamDemand] = {}
+    indexes: dict[StreamId, int] = {}
+    placed: list[tuple[int, int]] = []
+    for queued in appends:
+        stream_id = queued.action.stream_id
+        demand = demands.setdefault(stream_id, _StreamDemand(stream_id))
+        index = indexes.setdefault(stream_id, len(indexes))
+        first = demand.added + 1
+        demand.take(queued)
+        placed.extend((index, place) for place in range(first, demand.added + 1))
+    in_order = tuple(demands.values())
+    parameters = (
+        tenant,
+        *_stream_parameters(in_order, text_ids=text_ids),
+        must_exist,
+        *_event_parameters(appends, placed, codec),
+    )
+    return AppendPlan(parameters, in_order, tuple(placed), tuple(appends))
+
+
+def _stream_parameters(demands: Sequence[_StreamDemand], *, text_ids: bool) -> Iterable[str]:
+    ids: Any = [demand.stream_id for demand in demands]
+    yield _arrays.texts(ids) if text_ids else _arrays.uuids(ids)
+    yield _arrays.texts([demand.stream_type for demand in demands])
+    yield _arrays.numbers(demand.added for demand in demands)
+    yield _arrays.numbers(demand.base for demand in demands)
+    yield _arrays.booleans(demand.starts for demand in demands)
+
+
+def _event_parameters(
+    appends: Sequence[QueuedAppend], placed: Sequence[tuple[int, int]], codec: EventCodec
+) -> Iterable[str | None]:
+    events = list(chain.from_iterable(append.action.events for append in appends))
+    times = list(chain.from_iterable(append.timestamps for append in appends))
+    yield _arrays.uuids(event.id for event in events)
+    yield _arrays.numbers(index + 1 for index, _ in placed)
+    yield _arrays.numbers(place for _, place in placed)
+    yield _arrays.texts([event.type_name for event in events])
+    yield _arrays.texts([codec.encode(event.data) for event in events])
+    yield _arrays.texts([time and time.isoformat() for time in times]) if any(times) else None
+    headers = _shared_or_each(
+        [event.headers for event in events],
+        lambda each: codec.encode_headers(each) if each else None,
+    )
+    correlations = _shared_or_each([event.correlation_id for event in events], _as_it_is)
+    causations = _shared_or_each([event.causation_id for event in events], _as_it_is)
+    yield from (headers[1], correlations[1], causations[1])
+    yield from (headers[0], correlations[0], causations[0])
+    yield events[0].user_name if events else None
+
+
+def _as_it_is(value: str | None) -> str | None:
+    return value
+
+
+def _shared_or_each(
+    values: Sequence[_T], write: Callable[[_T], str | None]
+) -> tuple[str | None, str | None]:
+    """Give the value that all share, or else an array of each: usually a session has but one."""
+    if all(value == values[0] for value in values):
+        return (write(values[0]) if values else None, None)
+    return (None, _arrays.texts([write(value) for value in values]))

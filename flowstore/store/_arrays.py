@@ -1,0 +1,36 @@
+"""PostgreSQL array literals, made by hand.
+
+psycopg's own list dumper looks at every element: 4 ms for an append of a hundred events, of which
+this takes 0.15. The literals are sent as text parameters and cast in the statement.
+"""
+
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+__all__ = ["booleans", "numbers", "texts", "uuids"]
+
+
+def numbers(values: Iterable[int | None]) -> str:
+    """Write an array of whole numbers; None is null."""
+    return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
+
+
+def booleans(values: Iterable[bool]) -> str:
+    """Write an array of truth values."""
+    return "{" + ",".join(["t" if value else "f" for value in values]) + "}"
+
+
+def uuids(values: Iterable[UUID]) -> str:
+    """Write an array of UUIDs."""
+    return "{" + ",".join([value.hex for value in values]) + "}"
+
+
+def texts(values: Sequence[str | None]) -> str:
+    """Write an array of texts, each quoted; None is null."""
+    return "{" + ",".join([_quoted(value) for value in values]) + "}"
+
+
+def _quoted(value: str | None) -> str:
+    if value is None:
+        return "NULL"
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,194 @@
+"""Committing a session's queue: everything or nothing, in as few round trips as possible."""
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Final
+from uuid import UUID
+
+import attrs
+
+from flowstore.errors import (
+    ConcurrencyError,
+    FlowstoreError,
+    StreamArchivedError,
+    StreamCollisionError,
+)
+from flowstore.events import Event
+from flowstore.postgres import Connection, translate_errors
+from flowstore.store._append import APPEND, Appended, AppendPlan, plan_append
+from flowstore.store._engine import Engine
+from flowstore.store._inline import apply_inline
+from flowstore.store._locks import HeldLocks
+from flowstore.store._queue import (
+    ArchiveStream,
+    CompactStream,
+    DeleteDocument,
+    Operation,
+    Queue,
+    QueuedAppend,
+    QueuedSql,
+    StoreDocument,
+    in_batches,
+)
+from flowstore.store._refusals import EventIdTakenError, refused_commits
+from flowstore.store._repeats import (
+    find_stored,
+    recorded_before,
+    without_doubles,
+    without_repeats,
+)
+from flowstore.store._statements import Statement, fetch_rows, run_as_one
+
+__all__ = ["Commit", "operation_statements", "see_to_tables"]
+
+_ARCHIVE: Final = "select {schema}.archive_stream(%s, %s)"
+_PERHAPS_REPEATED: Final = (
+    ConcurrencyError,
+    EventIdTakenError,
+    StreamArchivedError,
+    StreamCollisionError,
+)
+"""What a commit is refused for when it is tried again after it was carried out."""
+_COMPACT: Final = "select {schema}.compact_stream(%s, %s, %s, %s, %s, %s, %s)"
+
+
+@attrs.frozen
+class Commit:
+    """Commit one queue.
+
+    Attributes:
+        engine: the store's.
+        tenant: the tenant column's value.
+        queue: what is to be committed; stays as it is.
+        locks: what the session holds; let go of with the commit.
+    """
+
+    engine: Engine
+    tenant: str
+    queue: Queue
+    locks: HeldLocks
+
+    async def run(self) -> None:
+        """Write everything, or nothing, and then give the events their places.
+
+        Raises:
+            StreamCollisionError: a stream that was to be started exists.
+            ConcurrencyError: a stream, or a document, isn't at the version that was expected.
+            StreamArchivedError: a stream is archived.
+            StreamNotFoundError: a stream has to be started first.
+            EventIdConflictError: an event id is stored with another event.
+            InvalidEventError: an event can't be stored.
+            InvalidDocumentError: a document can't be stored.
+            DatabaseError: PostgreSQL refused a statement, or can't be reached.
+        """
+        appends = list(self.queue.appends)
+        recorded: dict[UUID, Event] = {}
+        while True:
+            try:
+                recorded.update(await self._write(appends))
+            except _PERHAPS_REPEATED as refusal:
+                repeated = await self._repeated(appends, refusal)
+                recorded.update(repeated)
+                appends = without_repeats(without_doubles(appends, self.engine.codec), repeated)
+            else:
+                break
+        with translate_errors():
+            await self.locks.commit()
+        for queued in self.queue.appends:
+            queued.action.settle(recorded[event.id] for event in queued.action.events)
+
+    async def _repeated(
+        self, appends: Sequence[QueuedAppend], refusal: FlowstoreError
+    ) -> dict[UUID, Event]:
+        """Find which events are stored already; without any, the refusal stands.
+
+        A commit whose answer was lost is repeated with the same event ids, and would then be
+        refused for the versions that it made itself.
+        """
+        events = list(chain.from_iterable(queued.action.events for queued in appends))
+        if not events:
+            raise refusal
+        statement = find_stored(self.engine.sql, self.engine.codec, events)
+        rows = await fetch_rows(self.locks.lend, statement)
+        has_doubles = len({event.id for event in events}) < len(events)
+        if not rows and not (has_doubles and isinstance(refusal, EventIdTakenError)):
+            raise refusal
+        return recorded_before(events, rows, self.tenant)
+
+    async def _write(self, appends: Sequence[QueuedAppend]) -> dict[UUID, Event]:
+        plan = self._plan(appends) if appends else None
+        await see_to_tables(self.engine, self.queue.operations)
+        with translate_errors(), refused_commits(plan, self.queue.operations):
+            async with self.locks.lend() as connection:
+                if self.locks.connection is not None:
+                    return await self._write_in_order(connection, plan)
+                if plan is None or not self.engine.options.projections.inline():
+                    return await self._write_at_once(connection, plan)
+                async with connection.transaction():
+                    return await self._write_in_order(connection, plan)
+
+    def _plan(self, appends: Sequence[QueuedAppend]) -> AppendPlan:
+        return plan_append(
+            appends,
+            self.engine.codec,
+            tenant=self.tenant,
+            must_exist=self.engine.options.mandatory_stream_types,
+            text_ids=self.engine.has_text_ids,
+        )
+
+    def _append(self, plan: AppendPlan) -> Statement:
+        return Statement(self.engine.sql.statement(APPEND), plan.parameters)
+
+    async def _write_at_once(
+        self, connection: Connection, plan: AppendPlan | None
+    ) -> dict[UUID, Event]:
+        statements = [] if plan is None else [self._append(plan)]
+        statements += operation_statements(self.engine, self.queue.operations)
+        if not statements:
+            return {}
+        rows = await run_as_one(connection, statements)
+        return {} if plan is None else _by_id(plan, Appended(*(rows[0] or ())))
+
+    async def _write_in_order(
+        self, connection: Connection, plan: AppendPlan | None
+    ) -> dict[UUID, Event]:
+        """Write one after the other, in the transaction that is under way."""
+        recorded: dict[UUID, Event] = {}
+        queue = self.queue
+        if plan is not None:
+            append = self._append(plan)
+            cursor = await connection.execute(append.query, append.parameters, binary=True)
+            recorded = _by_id(plan, Appended(*(await cursor.fetchone() or ())))
+            events = list(recorded.values())
+            queue = await apply_inline(self.engine, connection, queue, self.tenant, events)
+        await see_to_tables(self.engine, queue.operations)
+        for statement in operation_statements(self.engine, queue.operations):
+            await connection.execute(statement.query, statement.parameters)
+        return recorded
+
+
+def _by_id(plan: AppendPlan, answer: Appended) -> dict[UUID, Event]:
+    return {event.id: event for event in chain.from_iterable(plan.recorded(answer))}
+
+
+async def see_to_tables(engine: Engine, operations: Sequence[Operation]) -> None:
+    """Create the document tables that the operations need."""
+    await engine.tables.ensure(
+        operation.kind
+        for operation in operations
+        if isinstance(operation, (StoreDocument, DeleteDocument))
+    )
+
+
+def operation_statements(engine: Engine, operations: Sequence[Operation]) -> Iterator[Statement]:
+    """Turn queued operations into statements, as few as keep their order."""
+    for batch in in_batches(operations):
+        if isinstance(batch, QueuedSql):
+            yield Statement(batch.query, batch.parameters)
+        elif isinstance(batch, ArchiveStream):
+            query = engine.sql.statement(_ARCHIVE)
+            yield Statement(query, (batch.tenant, batch.stream_id))
+        elif isinstance(batch, CompactStream):
+            yield Statement(engine.sql.statement(_COMPACT), attrs.astuple(batch, recurse=False))
+        else:
+            yield engine.documents.write(batch)

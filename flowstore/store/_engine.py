@@ -1,0 +1,123 @@
+"""What all sessions of one store share."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import attrs
+
+from flowstore.codec import DocumentCodec, EventCodec
+from flowstore.errors import InvalidEventError
+from flowstore.events import StreamId
+from flowstore.store._document_types import DocumentType, DocumentTypes
+from flowstore.store._documents import DocumentSql
+from flowstore.store._flat_tables import FlatTables
+from flowstore.store._names import stored_tenant
+from flowstore.store._options import StoreOptions
+from flowstore.store._sql import SchemaSql
+from flowstore.store._statements import Lend
+from flowstore.store._tables import DocumentTables
+
+__all__ = ["Engine", "make_engine"]
+
+
+@attrs.frozen
+class Engine:
+    """Hold what all sessions of one store share.
+
+    Attributes:
+        options: what the store was told.
+        sql: puts the schema's names into statements.
+        codec: translates event data.
+        documents: makes the statements for documents.
+        catalogue: how each class of documents is kept.
+        tables: creates the tables of documents.
+        flat_tables: creates flat tables, and makes the statements for their rows.
+        lend: lends a connection of the pool.
+        appended: is called after each commit that appended events.
+    """
+
+    options: StoreOptions
+    sql: SchemaSql
+    codec: EventCodec
+    documents: DocumentSql
+    catalogue: DocumentTypes
+    tables: DocumentTables
+    flat_tables: FlatTables
+    lend: Lend
+    appended: Callable[[], None]
+
+    @property
+    def has_text_ids(self) -> bool:
+        """Whether streams are known by text."""
+        return self.options.stream_identity == "string"
+
+    def tenant(self, tenant_id: str | None) -> str:
+        """Give the tenant column's value.
+
+        Raises:
+            ValueError: the store has a single tenant, and another is named.
+        """
+        if tenant_id is not None and self.options.tenancy == "single":
+            raise ValueError(
+                f"tenant {tenant_id!r} in a store of a single tenant: open the store with"
+                " StoreOptions(tenancy='conjoined')"
+            )
+        return stored_tenant(tenant_id)
+
+    def checked_stream(self, stream_id: Any) -> StreamId:
+        """Refuse what can't be a stream's identity in this store, or give it back.
+
+        Raises:
+            InvalidEventError: it is of another type than `stream_identity` says, or text that
+                can't be one.
+        """
+        expected = str if self.has_text_ids else UUID
+        if not isinstance(stream_id, expected):
+            raise InvalidEventError(
+                f"{stream_id!r} can't be a stream's identity here: it is a"
+                f" {type(stream_id).__name__}, and this store's streams are known by"
+                f" {expected.__name__}; see StoreOptions.stream_identity"
+            )
+        if isinstance(stream_id, str) and (not stream_id.strip() or "\0" in stream_id):
+            raise InvalidEventError(
+                f"{stream_id!r} can't be a stream's identity: it is blank, or holds NUL"
+            )
+        return stream_id
+
+    async def kept(self, cls: type[Any]) -> DocumentType:
+        """Tell how documents of a class are kept, their table being there."""
+        kind = self.catalogue.describe(cls)
+        await self.tables.ensure([kind])
+        return kind
+
+
+def make_engine(
+    dsn: str, options: StoreOptions, lend: Lend, appended: Callable[[], None]
+) -> Engine:
+    """Put together what sessions share, making known what the projections name.
+
+    Raises:
+        RegistrationError: a projection produces a class that can't be a document.
+    """
+    options.events.add_types(*options.projections.event_types())
+    sql = SchemaSql(options.schema, options.stream_identity)
+    codec = DocumentCodec(options.events.converter)
+    documents = DocumentSql(sql, codec)
+    return Engine(
+        options=options,
+        sql=sql,
+        codec=EventCodec(options.events),
+        documents=documents,
+        catalogue=options.documents.resolved(options.projections.produced()),
+        tables=DocumentTables(dsn, sql, options.auto_create),
+        flat_tables=FlatTables(
+            dsn,
+            sql,
+            options.auto_create,
+            by_tenant=options.tenancy == "conjoined",
+            to_json=documents.value,
+        ),
+        lend=lend,
+        appended=appended,
+    )

@@ -1,0 +1,109 @@
+"""Reading the store in the order of its sequence."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import attrs
+
+from flowstore.events import EventPage
+from flowstore.store._engine import Engine
+from flowstore.store._rows import decode_page
+from flowstore.store._statements import Statement, fetch_rows
+
+__all__ = ["Feed", "OpenAppend"]
+
+_HIGH_WATER: Final = "select safe, ready from {schema}.high_water(%s, %s)"
+_HIGHEST: Final = "select coalesce(max(sequence), 0) from {schema}.events"
+_BEFORE: Final = "select coalesce(max(sequence), 0) from {schema}.events where recorded < %s"
+_OPEN_APPENDS: Final = """
+select o.bound, o.pid, a.application_name,
+    extract(epoch from clock_timestamp() - a.xact_start)::double precision, a.state, a.query
+from {schema}.open_appends o left join pg_catalog.pg_stat_activity a on a.pid = o.pid
+order by o.bound, o.pid"""
+_PAGE: Final = """
+select {event_columns} from {schema}.events e
+where e.sequence > %s and e.sequence <= %s and (%s or not e.archived) and not e.skipped
+order by e.sequence limit %s"""
+_PAGE_OF_TYPES: Final = """
+select {event_columns} from {schema}.events e
+where e.sequence > %s and e.sequence <= %s and (%s or not e.archived)
+    and not e.skipped and e.type = any (%s::text[])
+order by e.sequence limit %s"""
+
+
+@attrs.frozen
+class OpenAppend:
+    """Tell of a transaction under way that holds the high-water mark below its events.
+
+    Attributes:
+        bound: the sequence that the mark can't pass until the transaction is over.
+        pid: the server process; None for a prepared transaction.
+        application_name: what the connection calls itself.
+        age: seconds since the transaction began.
+        state: what the connection is doing, in PostgreSQL's words.
+        query: its latest statement.
+    """
+
+    bound: int
+    pid: int | None
+    application_name: str | None
+    age: float | None
+    state: str | None
+    query: str | None
+
+
+@attrs.define(eq=False)
+class Feed:
+    """Read events in the order of their sequence, as far as nothing can still appear below."""
+
+    _engine: Engine
+    _safe: int = 0
+    _names: dict[tuple[type, ...], list[str]] = attrs.field(
+        factory=dict[tuple[type, ...], list[str]], init=False
+    )
+
+    async def high_water(self, leading_edge_buffer: float) -> int:
+        """Give the high-water mark, leaving out events younger than the buffer in seconds."""
+        query = self._engine.sql.statement(_HIGH_WATER)
+        rows = await self._rows(query, self._safe, float(leading_edge_buffer))
+        self._safe, ready = rows[0]
+        return ready
+
+    async def highest_sequence(self) -> int:
+        """Give the highest sequence that is visible; 0 if there is none."""
+        rows = await self._rows(self._engine.sql.statement(_HIGHEST))
+        return rows[0][0]
+
+    async def sequence_before(self, when: datetime) -> int:
+        """Give the highest sequence that was recorded before a time; 0 if there is none."""
+        rows = await self._rows(self._engine.sql.statement(_BEFORE), when)
+        return rows[0][0]
+
+    async def open_appends(self) -> list[OpenAppend]:
+        """List the transactions under way that hold the mark, the lowest bound first."""
+        rows = await self._rows(self._engine.sql.statement(_OPEN_APPENDS))
+        return [OpenAppend(*row) for row in rows]
+
+    async def fetch_page(
+        self, floor: int, mark: int, *, types: Sequence[type], limit: int, include_archived: bool
+    ) -> EventPage:
+        """Read and decode at most `limit` events of (floor, mark]."""
+        statement = self._engine.sql.statement
+        if types:
+            names = self._stored_names(tuple(types))
+            query = statement(_PAGE_OF_TYPES)
+            rows = await self._rows(query, floor, mark, include_archived, names, limit)
+        else:
+            rows = await self._rows(statement(_PAGE), floor, mark, include_archived, limit)
+        ceiling = rows[-1][0] if len(rows) == limit else max(floor, mark)
+        return EventPage(floor, ceiling, *decode_page(self._engine.codec, rows))
+
+    def _stored_names(self, types: tuple[type, ...]) -> list[str]:
+        names = self._names.get(types)
+        if names is None:
+            names = self._names[types] = list(self._engine.options.events.stored_names(*types))
+        return names
+
+    async def _rows(self, query: bytes, *parameters: Any) -> list[tuple[Any, ...]]:
+        return await fetch_rows(self._engine.lend, Statement(query, parameters))

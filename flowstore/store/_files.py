@@ -1,0 +1,121 @@
+"""Events as JSON lines, and other sources of an import, read in parts."""
+
+import json
+import os
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, Final, Literal, TextIO, TypeAlias, cast
+
+import trio
+
+from flowstore.errors import InvalidEventError
+from flowstore.store._engine import Engine
+from flowstore.store._import import EVENTS_AT_ONCE
+from flowstore.store._incoming import Incoming, incoming_from_json, incoming_from_pair
+from flowstore.store._statements import Statement, fetch_rows
+
+__all__ = ["ExportTarget", "ImportSource", "export_all", "read_chunks"]
+
+ExportTarget: TypeAlias = "str | os.PathLike[str] | TextIO"
+ImportSource: TypeAlias = (
+    "str | os.PathLike[str] | TextIO | Iterable[tuple[Any, Any]] | AsyncIterable[tuple[Any, Any]]"
+)
+
+_CHARACTERS_AT_ONCE: Final = 4_000_000
+_LINES: Final = """
+select e.sequence, json_build_object(
+    'sequence', e.sequence, 'id', e.id, 'stream_id', e.stream_id, 'version', e.version,
+    'type', e.type, 'timestamp', e.timestamp, 'headers', e.headers,
+    'correlation_id', e.correlation_id, 'causation_id', e.causation_id, 'user_name', e.user_name,
+    'tenant_id', nullif(e.tenant_id, '*DEFAULT*'), 'stream_type', s.type,
+    'archived', e.archived, 'skipped', e.skipped, 'data', e.data
+)::text
+from {schema}.events e
+join {schema}.streams s on s.tenant_id = e.tenant_id and s.id = e.stream_id
+where e.sequence > %s and e.sequence <= %s
+order by e.sequence limit %s"""
+
+
+async def export_all(engine: Engine, target: ExportTarget, mark: int) -> int:
+    """Write every event up to a mark, a line each, and give their number."""
+    floor, count = 0, 0
+    async with _opened(target, "w") as file:
+        while True:
+            statement = Statement(engine.sql.statement(_LINES), (floor, mark, EVENTS_AT_ONCE))
+            rows = await fetch_rows(engine.lend, statement)
+            if not rows:
+                return count
+            await file.write("".join(f"{line}\n" for _, line in rows))
+            floor, count = rows[-1][0], count + len(rows)
+
+
+async def read_chunks(
+    engine: Engine, tenant_id: str | None, source: ImportSource
+) -> AsyncGenerator[Sequence[Incoming]]:
+    """Yield what is to be imported, ready to be stored, in parts.
+
+    Raises:
+        InvalidEventError: something can't be stored.
+        OSError: the file can't be read.
+    """
+    if isinstance(source, (str, os.PathLike)) or hasattr(source, "read"):
+        file = cast("ExportTarget", source)
+        async with aclosing(_from_lines(engine, tenant_id, file)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+        return
+    pairs = cast("Iterable[Any] | AsyncIterable[Any]", source)
+    gathered: list[Incoming] = []
+    async with aclosing(_each(pairs)) as each:
+        async for pair in each:
+            gathered.append(incoming_from_pair(engine, tenant_id, pair))
+            if len(gathered) == EVENTS_AT_ONCE:
+                yield gathered
+                gathered = []
+    if gathered:
+        yield gathered
+
+
+async def _each(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any]:
+    if isinstance(items, AsyncGenerator):
+        async with aclosing(cast("AsyncGenerator[Any]", items)) as closing:
+            async for item in closing:
+                yield item
+    elif isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item
+
+
+async def _from_lines(
+    engine: Engine, tenant_id: str | None, source: ExportTarget
+) -> AsyncGenerator[Sequence[Incoming]]:
+    number = 0
+    async with _opened(source, "r") as file:
+        while lines := await file.readlines(_CHARACTERS_AT_ONCE):
+            places = enumerate(lines, number + 1)
+            number += len(lines)
+            yield [
+                incoming_from_json(engine, tenant_id, _parsed(line, place), f"line {place}")
+                for place, line in places
+                if line.strip()
+            ]
+
+
+def _parsed(line: str, place: int) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as cause:
+        raise InvalidEventError(f"line {place} isn't JSON: {cause}") from cause
+
+
+@asynccontextmanager
+async def _opened(target: ExportTarget, mode: Literal["r", "w"]) -> AsyncGenerator[Any]:
+    """Open a file by its path, to be closed at the end; leave an open one open."""
+    if isinstance(target, (str, os.PathLike)):
+        async with await trio.open_file(target, mode, encoding="utf-8") as file:
+            yield file
+    else:
+        yield target if hasattr(target, "wrapped") else trio.wrap_file(target)  # or trio's already

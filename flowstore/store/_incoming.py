@@ -1,0 +1,179 @@
+"""Events on their way in from elsewhere: what an import takes, made ready to be stored."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final, TypeAlias, cast
+from uuid import UUID
+
+import attrs
+
+from flowstore.codec import EventCodec, stored_name_of
+from flowstore.errors import InvalidEventError
+from flowstore.events import Archived, Compacted, Event, NewEvent, StreamId
+from flowstore.store._engine import Engine
+from flowstore.store._ids import new_event_id
+
+__all__ = ["Incoming", "StreamKey", "incoming_from_json", "incoming_from_pair"]
+
+StreamKey: TypeAlias = tuple[str, StreamId]
+"""Stored tenant and identity: what a stream is known by."""
+
+_COMPACTED: Final = stored_name_of(Compacted)
+
+
+@attrs.frozen(kw_only=True)
+class Incoming:
+    """Hold one event as it is going to be stored.
+
+    Attributes:
+        key: its stream.
+        version: the place in its stream that it has to get; None takes the next.
+        event_id: its identity.
+        type_name: the name that it is stored under.
+        data: its JSON text.
+        timestamp: when it was recorded; None is the database's clock.
+        headers: their JSON text, if there are any.
+        correlation_id: what it belongs to.
+        causation_id: what caused it.
+        user_name: who caused it.
+        skipped: whether projections pass it over.
+        archives: whether its stream is archived afterwards.
+        begins_later: whether it may begin a stream at another version than 1.
+        stream_type: the type that the stream is begun for.
+    """
+
+    key: StreamKey
+    version: int | None = None
+    event_id: UUID = attrs.field(factory=new_event_id)
+    type_name: str
+    data: str = attrs.field(repr=False)
+    timestamp: datetime | None = None
+    headers: str | None = attrs.field(default=None, repr=False)
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    user_name: str | None = None
+    skipped: bool = False
+    archives: bool = False
+    begins_later: bool = False
+    stream_type: str | None = None
+
+
+def incoming_from_pair(engine: Engine, tenant_id: str | None, pair: Any) -> Incoming:
+    """Make a stream's identity and an event ready: a value, a `NewEvent` or a recorded `Event`.
+
+    Raises:
+        InvalidEventError: it is no such pair, or the event can't be stored.
+        RegistrationError: an event type's name is another type's.
+    """
+    try:
+        stream_id, event = pair
+    except (TypeError, ValueError) as cause:
+        raise InvalidEventError(
+            f"an import takes pairs of a stream's identity and an event, not {pair!r}"
+        ) from cause
+    if isinstance(event, Event):
+        return _recorded(engine, tenant_id, stream_id, event)
+    new = event if isinstance(event, NewEvent) else NewEvent(event)
+    return Incoming(
+        key=_key(engine, tenant_id, stream_id),
+        event_id=new.id or new_event_id(),
+        timestamp=new.timestamp,
+        correlation_id=new.correlation_id,
+        causation_id=new.causation_id,
+        **_content(engine.codec, new.data, new.headers),
+    )
+
+
+def _recorded(engine: Engine, tenant_id: str | None, stream_id: Any, event: Event) -> Incoming:
+    tenant = tenant_id if event.tenant_id is None else event.tenant_id
+    return Incoming(
+        key=_key(engine, tenant, stream_id),
+        version=event.version or None,
+        event_id=event.id,
+        timestamp=event.timestamp,
+        correlation_id=event.correlation_id,
+        causation_id=event.causation_id,
+        user_name=event.user_name,
+        **_content(engine.codec, event.data, event.headers),
+    )
+
+
+def _content(codec: EventCodec, data: Any, headers: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "type_name": codec.name_of(data),
+        "data": codec.encode(data),
+        "headers": codec.encode_headers(headers) if headers else None,
+        "archives": isinstance(data, Archived),
+        "begins_later": isinstance(data, Compacted),
+    }
+
+
+def _key(engine: Engine, tenant_id: str | None, stream_id: Any) -> StreamKey:
+    return engine.tenant(tenant_id), engine.checked_stream(stream_id)
+
+
+def incoming_from_json(engine: Engine, tenant_id: str | None, value: Any, where: str) -> Incoming:
+    """Make what an export has written ready; its type need not be known here.
+
+    Args:
+        engine: the store's.
+        tenant_id: the tenant of what names none.
+        value: the JSON object.
+        where: where it stands, for messages.
+
+    Raises:
+        InvalidEventError: something is missing, or can't be stored.
+    """
+    if not isinstance(value, dict):
+        raise InvalidEventError(f"{where} holds {value!r}: an export holds an object a line")
+    found = cast("dict[str, Any]", value)
+    try:
+        return _from_fields(engine, tenant_id, found, where)
+    except (KeyError, TypeError, ValueError, AttributeError) as cause:
+        reason = f"it has no {cause}" if isinstance(cause, KeyError) else str(cause)
+        raise InvalidEventError(f"{where} isn't an exported event: {reason}") from cause
+
+
+def _from_fields(
+    engine: Engine, tenant_id: str | None, found: dict[str, Any], where: str
+) -> Incoming:
+    stream_id = found["stream_id"] if engine.has_text_ids else UUID(found["stream_id"])
+    tenant = tenant_id if found.get("tenant_id") is None else found["tenant_id"]
+    headers = found.get("headers")
+    return Incoming(
+        key=_key(engine, tenant, stream_id),
+        version=_number(found.get("version")),
+        event_id=UUID(found["id"]) if found.get("id") else new_event_id(),
+        type_name=_text(found["type"], "type"),
+        data=engine.codec.encode_json(found["data"], where),
+        timestamp=_time(found.get("timestamp")),
+        headers=engine.codec.encode_json(headers, where) if headers else None,
+        correlation_id=_text(found.get("correlation_id"), "correlation_id"),
+        causation_id=_text(found.get("causation_id"), "causation_id"),
+        user_name=_text(found.get("user_name"), "user_name"),
+        skipped=found.get("skipped") is True,
+        archives=found.get("archived") is True,
+        begins_later=found["type"] == _COMPACTED,
+        stream_type=_text(found.get("stream_type"), "stream_type"),
+    )
+
+
+def _text(value: Any, name: str) -> Any:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"its {name} is {value!r}, which is no text")
+    return value
+
+
+def _number(value: Any) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise ValueError(f"its version is {value!r}, which is no number from 1")
+    return value
+
+
+def _time(value: Any) -> datetime | None:
+    if value is None:
+        return None
+    when = datetime.fromisoformat(value)
+    if when.utcoffset() is None:
+        raise ValueError(f"its timestamp {value!r} has no time zone")
+    return when

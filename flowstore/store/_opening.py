@@ -1,0 +1,83 @@
+"""Opening a store."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
+
+import trio
+
+from flowstore.postgres import Connection, Pool, translate_errors
+from flowstore.store._engine import Engine, make_engine
+from flowstore.store._feed import Feed
+from flowstore.store._options import StoreOptions
+from flowstore.store._schema import prepare_schema
+from flowstore.store._signals import Signals
+from flowstore.store._sql import SchemaSql
+from flowstore.store._store import EventStore
+
+__all__ = ["open_event_store"]
+
+_IDLE_IN_TRANSACTION: Final = b"set idle_in_transaction_session_timeout = '60s'"
+"""A transaction left open holds the high-water mark; one that idles so long has been forgotten."""
+
+StoreT = TypeVar("StoreT", bound=EventStore)
+
+
+@asynccontextmanager
+async def open_event_store(
+    dsn: str,
+    options: StoreOptions | None = None,
+    *,
+    cls: type[StoreT] = EventStore,
+    max_connections: int = 10,
+) -> AsyncGenerator[StoreT]:
+    """Open a store for the block, creating or updating its schema as the options allow.
+
+    Args:
+        dsn: where the database is: a libpq connection string or URL.
+        options: how events and documents are kept.
+        cls: the class to open.
+        max_connections: how many connections sessions may have at once.
+
+    Raises:
+        SchemaError: the schema is missing and may not be created, or isn't what is needed.
+        RegistrationError: a document type can't be kept.
+        DatabaseError: PostgreSQL refused, or can't be reached.
+    """
+    options = options or StoreOptions()
+    async with Pool.open(dsn, max_size=max_connections, configure=_configure) as pool:
+        engine, signals = await _prepare(dsn, options, pool)
+        async with _beside(signals.send):
+            yield cls(dsn, options, engine, Feed(engine), signals)
+
+
+async def _prepare(dsn: str, options: StoreOptions, pool: Pool) -> tuple[Engine, Signals]:
+    sql = SchemaSql(options.schema, options.stream_identity)
+    with translate_errors():
+        async with pool.connection() as connection:
+            facts = await prepare_schema(connection, sql, options.auto_create)
+    # The oid tells schemas of one database apart, whatever they are called.
+    signals = Signals(dsn, f"flowstore_{facts.events_oid}", pool.connection)
+    engine = make_engine(dsn, options, pool.connection, signals.notify)
+    await engine.tables.ensure(engine.catalogue)
+    await engine.flat_tables.ensure(options.projections.tables())
+    return engine, signals
+
+
+async def _configure(connection: Connection) -> None:
+    await connection.execute(_IDLE_IN_TRANSACTION)
+
+
+@asynccontextmanager
+async def _beside(work: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
+    """Run `work` while the block runs; the block's own error leaves as it is, in no group."""
+    failed: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(work)
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - raised again below
+            failed = error
+        nursery.cancel_scope.cancel()
+    if failed is not None:
+        raise failed

@@ -1,0 +1,103 @@
+"""What the database refuses an append for, as errors of flowstore."""
+
+import json
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from typing import Any, Final
+
+import psycopg
+
+from flowstore.errors import ConcurrencyError, FlowstoreError, InvalidEventError
+from flowstore.store._append import AppendPlan
+from flowstore.store._queue import CompactStream, Operation, StoreDocument
+
+__all__ = ["EventIdTakenError", "facts_of", "refused_commits"]
+
+_APPEND_REFUSED: Final = frozenset({"FS001", "FS002", "FS003", "FS004"})
+_UNIQUE_VIOLATION: Final = "23505"
+_EVENT_ID_CONSTRAINT: Final = "events_id_key"
+# Text that jsonb can't hold, and JSON nested deeper than the server's stack.
+_UNSTORABLE: Final = frozenset({"22P05", "22P02", "54001"})
+
+
+class EventIdTakenError(FlowstoreError):
+    """An event id of this commit is stored already; decided on before anybody sees it."""
+
+
+def facts_of(error: psycopg.Error) -> dict[str, Any]:
+    """Read the facts that our SQL functions put into an error's detail."""
+    return json.loads(error.diag.message_detail or "{}")
+
+
+@contextmanager
+def refused_commits(plan: AppendPlan | None, operations: Iterable[Operation]) -> Generator[None]:
+    """Turn what our SQL refuses a commit for into errors about its streams and documents.
+
+    Everything else passes through as it is.
+
+    Raises:
+        StreamCollisionError: a stream that was to be started exists.
+        ConcurrencyError: a stream, or a document, isn't at the version that was expected.
+        StreamArchivedError: a stream is archived.
+        StreamNotFoundError: a stream has to be started first.
+        EventIdTakenError: an event id is stored already.
+        InvalidEventError: the database can't hold an event's JSON.
+    """
+    try:
+        yield
+    except psycopg.Error as error:
+        refusal = _refused_append(plan, error) if plan else None
+        refusal = refusal or _refused_document(operations, error)
+        refusal = refusal or _refused_compaction(operations, error)
+        if refusal is None:
+            raise
+        raise refusal from error
+
+
+def _refused_append(plan: AppendPlan, error: psycopg.Error) -> FlowstoreError | None:
+    if error.sqlstate in _APPEND_REFUSED:
+        facts = facts_of(error)
+        return plan.demands[int(facts["stream"])].refusal(error.sqlstate, facts["found"])
+    if error.sqlstate == _UNIQUE_VIOLATION and error.diag.constraint_name == _EVENT_ID_CONSTRAINT:
+        return EventIdTakenError("an event id is stored already")
+    if error.sqlstate in _UNSTORABLE and "append" in (error.diag.context or ""):
+        return InvalidEventError(f"PostgreSQL can't store an event's JSON: {error}")
+    return None
+
+
+def _refused_document(
+    operations: Iterable[Operation], error: psycopg.Error
+) -> ConcurrencyError | None:
+    if error.sqlstate != "FS007":
+        return None
+    facts = facts_of(error)
+    moved = next(
+        operation
+        for operation in operations
+        if isinstance(operation, StoreDocument)
+        and (operation.kind.table, str(operation.identity)) == (facts["table"], facts["id"])
+    )
+    name = moved.kind.type.__name__
+    return ConcurrencyError(
+        moved.identity,
+        expected=moved.expected,
+        found=None,
+        message=f"is no stream but a document, a {name}, that has changed since this session"
+        f" loaded it at version {moved.expected}: load it again, decide again, store it again",
+    )
+
+
+def _refused_compaction(
+    operations: Iterable[Operation], error: psycopg.Error
+) -> ConcurrencyError | None:
+    if error.sqlstate != "FS008":
+        return None
+    name = facts_of(error)["stream"]
+    queued = (each for each in operations if isinstance(each, CompactStream))
+    stale = next(each for each in queued if str(each.stream_id) == name)
+    return ConcurrencyError(
+        stale.stream_id,
+        expected=stale.version,
+        found=None,
+        message="had events masked, skipped or compacted since they were folded: compact it again",
+    )

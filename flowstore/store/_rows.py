@@ -1,0 +1,53 @@
+"""Stored events as rows, and rows as events."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+from flowstore.codec import EventCodec
+from flowstore.errors import FlowstoreError
+from flowstore.events import Event, EventFailure
+from flowstore.store._names import told_tenant
+
+__all__ = ["EventRow", "decode_page", "decode_row"]
+
+EventRow: TypeAlias = Sequence[Any]
+
+
+def decode_row(codec: EventCodec, row: EventRow) -> Event:
+    """Make an event of a row.
+
+    Raises:
+        UnknownEventTypeError: no known type has the stored name.
+        InvalidEventError: the stored data doesn't fit its type.
+    """
+    sequence, event_id, stream_id, version, type_name, data, timestamp, headers, *rest = row
+    correlation_id, causation_id, user_name, tenant = rest
+    return Event(
+        data=codec.decode(type_name, data),
+        sequence=sequence,
+        id=event_id,
+        stream_id=stream_id,
+        version=version,
+        type_name=type_name,
+        timestamp=timestamp,
+        headers=codec.decode_headers(headers),
+        correlation_id=correlation_id,
+        causation_id=causation_id,
+        tenant_id=told_tenant(tenant),
+        user_name=user_name,
+    )
+
+
+def decode_page(
+    codec: EventCodec, rows: Iterable[EventRow]
+) -> tuple[list[Event], list[EventFailure]]:
+    """Make events of rows, setting aside those that can't be decoded."""
+    events: list[Event] = []
+    failures: list[EventFailure] = []
+    for row in rows:
+        try:
+            events.append(decode_row(codec, row))
+        except FlowstoreError as error:
+            sequence, _, stream_id, version, type_name, *_ = row
+            failures.append(EventFailure(sequence, stream_id, version, type_name, error))
+    return events, failures

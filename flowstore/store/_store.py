@@ -1,0 +1,244 @@
+"""The store: an open schema, its sessions, and what a daemon asks of it."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from flowstore.events import DeadLetter, EventPage
+from flowstore.postgres import Connection, redact
+from flowstore.projections import IProjection
+from flowstore.store._document_session import ProjectionUnit
+from flowstore.store._feed import OpenAppend
+from flowstore.store._new_events import EventMarks
+from flowstore.store._progress import commit_page, read_progress, tear_down
+from flowstore.store._queue import Queue
+from flowstore.store._session import Session, open_session, run_callbacks
+from flowstore.store._signals import Signals
+from flowstore.store._upkeep import StoreUpkeep
+
+__all__ = ["EventStore"]
+
+
+@attrs.frozen(eq=False, repr=False)
+class EventStore(StoreUpkeep):
+    """Give sessions to write and read with, and a daemon what it needs.
+
+    Open one with `open_event_store`. Any number of tasks may use it at once.
+
+    Attributes:
+        dsn: where the database is, as it was opened; may hold a password.
+        options: what the store was told.
+    """
+
+    _signals: Signals
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {redact(self.dsn)!r} schema={self.options.schema!r}>"
+
+    # -- applications ----------------------------------------------------------------------------
+
+    def session(
+        self,
+        *,
+        tenant_id: str | None = None,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
+        user_name: str | None = None,
+        headers: Mapping[str, Any] | None = None,
+    ) -> Session:
+        """Begin a unit of work; asks the database nothing.
+
+        Args:
+            tenant_id: whose streams and documents it sees and writes; stores with conjoined
+                tenancy only.
+            correlation_id: what its events belong to; None takes, where OpenTelemetry is
+                installed, the id of the trace that each is queued in.
+            causation_id: what causes its events.
+            user_name: who causes its events.
+            headers: anything else to be recorded with each event, as JSON values by name.
+
+        Raises:
+            ValueError: a tenant in a store of a single tenant.
+        """
+        marks = EventMarks(correlation_id, causation_id, user_name, dict(headers or {}))
+        return open_session(self._engine, tenant_id, marks)
+
+    def connection(self) -> AbstractAsyncContextManager[Connection]:
+        """Lend a connection of the pool for the block, with psycopg's API and errors.
+
+        It commits each statement by itself outside `transaction()`. One that idles in a
+        transaction for a minute is ended by the server.
+        """
+        return self._engine.lend()
+
+    async def progress(self, name_or_type: Any) -> int:
+        """Give the last sequence whose effects a projection has committed.
+
+        Args:
+            name_or_type: its name, the document type it produces, its class, or itself.
+
+        Returns:
+            0 before the first commit, and for projections that don't run in a daemon.
+
+        Raises:
+            UnknownProjectionError: there is no such projection.
+            DatabaseError: PostgreSQL refused, or can't be reached.
+        """
+        return await read_progress(self._engine, self._shard(name_or_type))
+
+    # -- reading in order ------------------------------------------------------------------------
+
+    async def high_water(self, *, leading_edge_buffer: float = 0.0) -> int:
+        """Give the sequence at or below which nothing unseen can still appear.
+
+        Read up to it in a later statement: only a snapshot taken afterwards has everything. An
+        append under way holds it, and nothing else does; it never goes back.
+
+        Args:
+            leading_edge_buffer: leave out what was recorded less than so many seconds ago, by the
+                database's clock.
+
+        Raises:
+            DatabaseError: the server is a replica, or its transactions aren't READ COMMITTED
+                (SQLSTATE FS005); or PostgreSQL refused, or can't be reached.
+        """
+        return await self._feed.high_water(leading_edge_buffer)
+
+    async def highest_sequence(self) -> int:
+        """Give the highest sequence that is visible; 0 in an empty store.
+
+        It is no mark to read up to: a lower one may still appear.
+
+        Raises:
+            DatabaseError: PostgreSQL refused, or can't be reached.
+        """
+        return await self._feed.highest_sequence()
+
+    async def sequence_before(self, when: datetime) -> int:
+        """Give the highest sequence recorded before an aware time; 0 if there is none.
+
+        Raises:
+            DatabaseError: PostgreSQL refused, or can't be reached.
+        """
+        return await self._feed.sequence_before(when)
+
+    async def open_appends(self) -> list[OpenAppend]:
+        """List the transactions that hold the high-water mark, the lowest first.
+
+        Raises:
+            DatabaseError: PostgreSQL refused, or can't be reached.
+        """
+        return await self._feed.open_appends()
+
+    async def fetch_page(
+        self,
+        floor: int,
+        mark: int,
+        *,
+        types: Sequence[type] = (),
+        limit: int = 500,
+        include_archived: bool = False,
+    ) -> EventPage:
+        """Read events of all tenants in the order of their sequence.
+
+        Args:
+            floor: read after this sequence; exclusive.
+            mark: read up to this sequence, inclusive; not above a high-water mark that was asked
+                for earlier.
+            types: the event types wanted, passing over all others; empty: every one.
+            limit: most events to read; at least 1.
+            include_archived: read events of archived streams too.
+
+        Returns:
+            A page whose ceiling is the last event's sequence if the limit was reached, else
+            `mark`. What can't be decoded is among its failures.
+
+        Raises:
+            DatabaseError: PostgreSQL refused, or can't be reached.
+        """
+        return await self._feed.fetch_page(
+            floor, mark, types=types, limit=limit, include_archived=include_archived
+        )
+
+    # -- committing a projection's work ----------------------------------------------------------
+
+    def projection_session(self, tenant_id: str | None = None) -> ProjectionUnit:
+        """Begin a unit of work that only `commit_batch` commits.
+
+        Raises:
+            ValueError: a tenant in a store of a single tenant.
+        """
+        return ProjectionUnit(
+            self._engine, self._engine.tenant(tenant_id), Queue(), lend=self._engine.lend
+        )
+
+    async def commit_batch(
+        self,
+        session: ProjectionUnit,
+        *,
+        shard: str,
+        floor: int,
+        ceiling: int,
+        dead_letters: Sequence[DeadLetter] = (),
+        rebuilding: bool = False,
+    ) -> None:
+        """Write a unit of work, dead letters and progress, all or none.
+
+        Args:
+            session: what the projection queued.
+            shard: the name that its progress is kept under.
+            floor: where the progress must stand; a shard without progress stands at 0.
+            ceiling: where it stands afterwards.
+            dead_letters: what is set aside.
+            rebuilding: leave out what waits for the commit (`after_commit`).
+
+        Raises:
+            ProgressConflictError: another owner has moved the shard; nothing was written.
+            DatabaseError: PostgreSQL refused, or can't be reached.
+        """
+        await commit_page(
+            self._engine,
+            session,
+            shard=shard,
+            floor=floor,
+            ceiling=ceiling,
+            dead_letters=dead_letters,
+        )
+        if not rebuilding:
+            await run_callbacks(session.queued.callbacks)
+
+    async def teardown(self, projection: IProjection) -> None:
+        """Delete a projection's documents, progress and dead letters, in one transaction.
+
+        What it wrote by SQL stays, unless it has an `async teardown(session)`.
+
+        Raises:
+            DatabaseError: PostgreSQL refused, or can't be reached.
+        """
+        await tear_down(self._engine, projection)
+
+    # -- waking up -------------------------------------------------------------------------------
+
+    def notify(self) -> None:
+        """Wake those who wait for appends, here at once and in other processes soon.
+
+        Sessions do this after their commits.
+        """
+        self._signals.notify()
+
+    def listening(self) -> AbstractAsyncContextManager[None]:
+        """Hear of other processes' appends too, while the block runs, on a connection of its own.
+
+        A connection that is lost is opened again.
+        """
+        return self._signals.listening()
+
+    async def wait_for_appends(self, timeout: float) -> None:  # noqa: ASYNC109 - its meaning
+        """Return when something was appended, or after `timeout` seconds.
+
+        A hint and no more: an append between the look before and this call may go unheard.
+        """
+        await self._signals.wait(timeout)

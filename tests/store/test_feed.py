@@ -1,0 +1,114 @@
+"""Pages of events in the order of their sequence."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import attrs
+import pytest
+
+from flowstore.errors import InvalidEventError, UnknownEventTypeError
+from flowstore.store import StoreOptions, open_event_store
+
+
+@attrs.frozen
+class Opened:
+    title: str = ""
+
+
+@attrs.frozen
+class Closed:
+    pass
+
+
+async def append(store, *events, stream_id=None):
+    async with store.session() as session:
+        session.events.append(stream_id or uuid4(), *events)
+        await session.save_changes()
+
+
+@pytest.fixture
+async def six(store):
+    """Opened and Closed in turns, three of each, sequences 1 to 6."""
+    for _ in range(3):
+        await append(store, Opened("x"), Closed())
+
+
+def sequences(page):
+    return [event.sequence for event in page.events]
+
+
+async def test_floor_is_exclusive_and_the_mark_inclusive(store, six):
+    page = await store.fetch_page(2, 4)
+    assert (page.floor, sequences(page), page.ceiling) == (2, [3, 4], 4)
+
+
+async def test_a_page_that_hits_its_limit_ends_at_its_last_event(store, six):
+    page = await store.fetch_page(0, 6, limit=4)
+    assert (sequences(page), page.ceiling) == ([1, 2, 3, 4], 4)
+
+
+async def test_a_page_below_its_limit_ends_at_the_mark(store, six):
+    page = await store.fetch_page(4, 100, limit=3)
+    assert (sequences(page), page.ceiling) == ([5, 6], 100)
+
+
+async def test_a_page_of_types_passes_over_the_others(store, six):
+    page = await store.fetch_page(0, 6, types=[Closed], limit=2)
+    assert (sequences(page), page.ceiling) == ([2, 4], 4)
+    page = await store.fetch_page(4, 5, types=[Closed])
+    assert (sequences(page), page.ceiling) == ([], 5)
+
+
+async def test_a_page_with_the_mark_at_its_floor_is_empty(store, six):
+    page = await store.fetch_page(6, 3)
+    assert (sequences(page), page.ceiling) == ([], 6)
+
+
+async def test_archived_events_are_passed_over_unless_asked_for(store):
+    stream_id = uuid4()
+    await append(store, Opened("a"), stream_id=stream_id)
+    await append(store, Opened("b"))
+    async with store.session() as session:
+        session.events.archive_stream(stream_id)
+        await session.save_changes()
+    assert sequences(await store.fetch_page(0, 2)) == [2]
+    assert sequences(await store.fetch_page(0, 2, include_archived=True)) == [1, 2]
+
+
+async def test_an_unknown_type_is_a_failure_where_everything_is_wanted(store, six, pg_dsn):
+    options = StoreOptions(schema=store.options.schema)
+    options.events.add_types(Closed)
+    async with open_event_store(pg_dsn, options) as other:
+        page = await other.fetch_page(0, 6)
+        assert sequences(page) == [2, 4, 6]
+        assert [failure.sequence for failure in page.failures] == [1, 3, 5]
+        assert isinstance(page.failures[0].error, UnknownEventTypeError)
+        assert (page.failures[0].type_name, page.failures[0].version) == ("opened", 1)
+        assert (await other.fetch_page(0, 6, types=[Closed])).failures == ()
+
+
+async def test_what_does_not_fit_its_type_is_a_failure_among_good_events(store, six, schema):
+    async with store.connection() as connection:
+        await connection.execute("set session_replication_role = replica")  # no triggers
+        await connection.execute(f"update {schema}.events set data = '3' where sequence = 3")
+        await connection.execute("reset session_replication_role")
+    page = await store.fetch_page(0, 6, types=[Opened])
+    assert (sequences(page), page.ceiling) == ([1, 5], 6)
+    (failure,) = page.failures
+    assert (failure.sequence, type(failure.error)) == (3, InvalidEventError)
+
+
+async def test_an_alias_and_an_old_name_are_both_read(store, six, pg_dsn):
+    options = StoreOptions(schema=store.options.schema)
+    options.events.alias(Opened, "opened")
+    options.events.alias(Opened, "issue_opened")
+    async with open_event_store(pg_dsn, options) as other:
+        await append(other, Opened("new"))
+        page = await other.fetch_page(0, 7, types=[Opened])
+        assert [event.type_name for event in page.events] == ["opened"] * 3 + ["issue_opened"]
+
+
+async def test_the_sequence_before_a_time_goes_by_when_it_was_recorded(store, six):
+    now = datetime.now(UTC)
+    assert await store.sequence_before(now - timedelta(hours=1)) == 0
+    assert await store.sequence_before(now + timedelta(hours=1)) == 6

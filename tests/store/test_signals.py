@@ -1,0 +1,120 @@
+"""Waking up for appends."""
+
+from uuid import uuid4
+
+import attrs
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from flowstore.errors import StreamCollisionError
+from flowstore.postgres import Connection
+from flowstore.store import StoreOptions, open_event_store
+from flowstore.store._signals import Signals
+
+LONG = 20.0
+
+
+@attrs.frozen
+class Happened:
+    pass
+
+
+async def append(store):
+    async with store.session() as session:
+        session.events.append(uuid4(), Happened())
+        await session.save_changes()
+
+
+async def wait_while(store, act, seconds):
+    """Tell whether a wait that began before `act` ended for it, rather than by its timeout."""
+    woken = trio.Event()
+
+    async def wait():
+        started = trio.current_time()
+        await store.wait_for_appends(seconds)
+        if trio.current_time() - started < seconds:
+            woken.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await wait_all_tasks_blocked()
+        await act()
+    return woken.is_set()
+
+
+async def test_an_append_of_this_process_wakes_at_once(store):
+    assert await wait_while(store, lambda: append(store), LONG)
+
+
+async def test_a_wait_ends_at_its_timeout(store):
+    async def nothing():
+        pass
+
+    assert not await wait_while(store, nothing, 0.05)
+
+
+async def test_a_commit_without_events_and_a_failed_one_wake_nobody(store):
+    stream_id = uuid4()
+    async with store.session() as session:
+        session.events.start_stream(stream_id, Happened())
+        await session.save_changes()
+
+    async def fail():
+        async with store.session() as session:
+            session.execute("select 1")
+            await session.save_changes()
+            session.events.start_stream(stream_id, Happened())
+            with pytest.raises(StreamCollisionError):
+                await session.save_changes()
+
+    await trio.sleep(0.02)
+    assert not await wait_while(store, fail, 0.2)
+
+
+async def test_an_append_of_another_store_wakes_who_listens(dsn):
+    async with (
+        open_event_store(dsn) as reader,
+        open_event_store(dsn) as writer,
+        open_event_store(dsn, StoreOptions(schema="other")) as stranger,
+    ):
+        async with reader.listening():
+            assert await wait_while(reader, lambda: append(writer), LONG)
+            await wait_all_tasks_blocked(0.05)
+            assert not await wait_while(reader, lambda: append(stranger), 0.2)
+        assert not await wait_while(reader, lambda: append(writer), 0.2)
+
+
+async def test_listening_goes_on_over_a_lost_connection(dsn, admin):
+    kill = (
+        "select pg_terminate_backend(pid) from pg_stat_activity"
+        " where query like 'listen%%' and datname = %s"
+    )
+    database = dsn.split("dbname=")[1].split()[0]
+    async with (
+        open_event_store(dsn) as reader,
+        open_event_store(dsn) as writer,
+        reader.listening(),
+    ):
+
+        async def lose_and_append():
+            admin.execute(kill, (database,))
+            await append(writer)
+
+        # Listening again counts as news, because what came meanwhile went unheard.
+        assert await wait_while(reader, lose_and_append, LONG)
+        assert await wait_while(reader, lambda: append(writer), LONG)
+
+
+async def test_many_commits_are_told_of_in_few_notifications(store, pg_dsn, schema):
+    signals = Signals(pg_dsn, schema, store.connection, at_most_every=0.2)
+    async with await Connection.connect(pg_dsn) as listener:
+        await listener.execute(f"listen {schema}")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(signals.send)
+            for _ in range(10):
+                signals.notify()
+                await trio.sleep(0.005)
+            heard = [notify async for notify in listener.notifies(timeout=0.5)]
+            nursery.cancel_scope.cancel()
+    assert len(heard) == 2  # the first at once, one for all the others
