@@ -1,0 +1,207 @@
+"""Applying a batch and committing it: the only place where a projection's effects happen."""
+
+import logging
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal
+
+import attrs
+
+from flowstore.daemon._retrying import Patience, is_passing
+from flowstore.errors import FlowstoreError, ProgressConflictError
+from flowstore.events import DeadLetter, Event, EventBatch, EventFailure, EventStream
+from flowstore.projections import IProjection, apply_projection, shard_name
+from flowstore.store import EventStore, ProjectionUnit
+
+__all__ = ["Applier", "EventFailedError"]
+
+
+class EventFailedError(FlowstoreError):
+    """A shard stopped before an event that can't be applied or decoded.
+
+    The event's own error is the cause.
+
+    Attributes:
+        shard: the shard's name.
+        sequence: the event's place in the store.
+    """
+
+    def __init__(self, shard: str, sequence: int, error: Exception) -> None:
+        super().__init__(
+            f"shard {shard!r} stopped before the event with sequence {sequence}:"
+            f" {type(error).__name__}: {error}"
+        )
+        self.shard = shard
+        self.sequence = sequence
+
+
+def _nothing(_committed: int) -> None:
+    """Do nothing."""
+
+
+@attrs.define(eq=False)
+class Applier:
+    """Applies batches to one projection, in floor order, each exactly once.
+
+    Exactly once rests on one transaction that moves progress from the batch's floor to its ceiling
+    and writes what the projection queued: whoever doesn't find progress at the floor writes nothing.
+
+    Attributes:
+        store: where effects and progress go.
+        projection: what is applied.
+        on_error: what becomes of an event that fails alone.
+        rebuilding: leave out what waits for commits.
+        patience: waits out trouble with the database; None raises it.
+        committed: is told the progress after every commit.
+        log: is told of what fails after a commit.
+    """
+
+    store: EventStore
+    projection: IProjection
+    on_error: Literal["dead_letter", "stop"] = "dead_letter"
+    rebuilding: bool = False
+    patience: Patience | None = None
+    committed: Callable[[int], None] = _nothing
+    log: logging.Logger = attrs.field(factory=lambda: logging.getLogger("flowstore.daemon"))
+
+    @property
+    def shard(self) -> str:
+        """The name that progress is kept under."""
+        return shard_name(self.projection)
+
+    async def apply(self, batch: EventBatch) -> None:
+        """Apply a batch and commit it, or parts of it one after the other.
+
+        Raises:
+            EventFailedError: an event failed and the shard is to stop there; what comes before it
+                is committed.
+            ProgressConflictError: the batch doesn't continue from the shard's progress.
+            DatabaseError: PostgreSQL refused, or can't be reached and nobody has patience.
+        """
+        failure = await self._attempt(batch)
+        if failure is None:
+            return
+        parts = _halves(batch)
+        if parts:
+            for part in parts:
+                await self.apply(part)
+        else:
+            await self._set_aside(batch, failure)
+
+    async def _attempt(self, batch: EventBatch) -> Exception | None:
+        """Apply and commit a batch as a whole; returns what the events in it made fail."""
+        if batch.failures:
+            # Failures stand between events: what comes before them has to be committed first.
+            return batch.failures[0].error
+        try:
+            await self._patiently(batch, lambda: self._write(batch))
+        except ProgressConflictError:
+            raise
+        except Exception as error:
+            if is_passing(error) or not batch.streams:
+                raise
+            if not await self._is_committed(batch):
+                return error
+            self.log.exception("shard %r: what waited for a commit failed after it", self.shard)
+        self.committed(batch.ceiling)
+        return None
+
+    async def _is_committed(self, batch: EventBatch) -> bool:
+        return await self.store.progress(self.projection) == batch.ceiling
+
+    async def _write(self, batch: EventBatch) -> None:
+        unit = self.store.projection_session()
+        for tenant, streams in _by_tenant(batch.streams):
+            session = unit if tenant is None else unit.for_tenant(tenant)
+            await apply_projection(self.projection, session, streams)
+        await self._commit(batch, unit, ())
+
+    async def _commit(
+        self, batch: EventBatch, unit: ProjectionUnit, letters: Sequence[DeadLetter]
+    ) -> None:
+        await self.store.commit_batch(
+            unit,
+            shard=self.shard,
+            floor=batch.floor,
+            ceiling=batch.ceiling,
+            dead_letters=letters,
+            rebuilding=self.rebuilding,
+        )
+
+    async def _set_aside(self, batch: EventBatch, error: Exception) -> None:
+        """Deal with a batch of a single event that fails."""
+        sequence = _places(batch)[0]
+        if self.on_error == "stop":
+            raise EventFailedError(self.shard, sequence, error) from error
+        letter = DeadLetter(
+            self.shard,
+            sequence,
+            type(error).__name__,
+            str(error),
+            "".join(traceback.format_exception(error)),
+        )
+        unit = self.store.projection_session()
+        await self._patiently(batch, lambda: self._commit(batch, unit, (letter,)))
+        self.committed(batch.ceiling)
+
+    async def _patiently(self, batch: EventBatch, work: Callable[[], Awaitable[None]]) -> None:
+        """Do the work, trying again while trouble with the database passes.
+
+        A reply to COMMIT may be lost although the commit happened: before a further attempt the
+        progress tells.
+        """
+        if self.patience is None:
+            await work()
+            return
+        tried = False
+
+        async def attempt() -> None:
+            nonlocal tried
+            if tried and await self._is_committed(batch):
+                return
+            tried = True
+            await work()
+
+        await self.patience.attempt(f"committing {self.shard!r}", attempt)
+
+
+def _by_tenant(
+    streams: Sequence[EventStream],
+) -> list[tuple[str | None, list[EventStream]]]:
+    """Sort streams by tenant, both in the order they come."""
+    tenants: dict[str | None, list[EventStream]] = {}
+    for stream in streams:
+        tenants.setdefault(stream.events[0].tenant_id, []).append(stream)
+    return list(tenants.items())
+
+
+def _places(batch: EventBatch) -> list[int]:
+    """List the sequences of a batch's events and failures, in order."""
+    places = [event.sequence for stream in batch.streams for event in stream.events]
+    places += [failure.sequence for failure in batch.failures]
+    return sorted(places)
+
+
+def _halves(batch: EventBatch) -> tuple[EventBatch, ...]:
+    """Cut a batch in two, each with half of its events; nothing for a single event."""
+    places = _places(batch)
+    if len(places) < 2:
+        return ()
+    middle = places[len(places) // 2 - 1]
+    return (
+        _between(batch, batch.floor, middle),
+        _between(batch, middle, batch.ceiling),
+    )
+
+
+def _between(batch: EventBatch, floor: int, ceiling: int) -> EventBatch:
+    streams: list[tuple[EventStream, tuple[Event, ...]]] = [
+        (stream, tuple(event for event in stream.events if floor < event.sequence <= ceiling))
+        for stream in batch.streams
+    ]
+    kept = [attrs.evolve(stream, events=events) for stream, events in streams if events]
+    kept.sort(key=lambda stream: stream.events[0].sequence)
+    failures: tuple[EventFailure, ...] = tuple(
+        failure for failure in batch.failures if floor < failure.sequence <= ceiling
+    )
+    return EventBatch(floor, ceiling, kept, failures)

@@ -1,0 +1,260 @@
+"""The daemon: starts, stops and rebuilds shards, and waits for them."""
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from flowstore.daemon._applier import EventFailedError
+from flowstore.daemon._mark import Detector
+from flowstore.daemon._settings import DaemonSettings
+from flowstore.daemon._shard import Shard, ShardStoppedError
+from flowstore.daemon._status import ShardStatus, StatusBoard
+from flowstore.daemon._waiting import wait_for_all, wait_for_one
+from flowstore.errors import RebuildError, UnknownProjectionError
+from flowstore.projections import Lifecycle, Registration
+from flowstore.store import EventStore
+
+__all__ = ["ProjectionDaemon", "open_daemon"]
+
+
+class ProjectionDaemon:
+    """Runs a store's asynchronous projections, each as a shard of its own.
+
+    Made by `store.build_projection_daemon()`; leaving its block stops what runs, as `stop_all`
+    does, and cancelling it rolls the pages in hand back. One detector finds the high-water mark for
+    all shards. A projection is named by its name, by the document type it produces, or by its class.
+    """
+
+    def __init__(
+        self,
+        store: EventStore,
+        settings: DaemonSettings,
+        detector: Detector,
+        nursery: trio.Nursery,
+        log: logging.Logger,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._detector = detector
+        self._nursery = nursery
+        self._board = StatusBoard(self.statuses)
+        self._shards = {
+            registration.shard: Shard(
+                store, registration, settings, detector, changed=self._board.post, log=log
+            )
+            for registration in store.options.projections.asynchronous()
+        }
+
+    # -- telling -----------------------------------------------------------------------------
+
+    @property
+    def high_water_mark(self) -> int:
+        """The sequence that shards read up to; 0 before it was found, and in an empty store."""
+        return self._detector.mark
+
+    def statuses(self) -> list[ShardStatus]:
+        """Tell where every registered shard stands, also those that weren't started."""
+        return [shard.status() for shard in self._shards.values()]
+
+    def watch(self) -> AsyncGenerator[ShardStatus]:
+        """Yield every shard's present status, then each change; the latest one to a slow watcher."""
+        return self._board.watch()
+
+    # -- starting and stopping ---------------------------------------------------------------
+
+    async def start_all(self) -> None:
+        """Start every shard that isn't running; returns once they run."""
+        async with trio.open_nursery() as nursery:
+            for shard in self._shards.values():
+                nursery.start_soon(self._start, shard)
+
+    async def start(self, name_or_type: Any) -> None:
+        """Start a shard, unless it runs; returns once it does.
+
+        One that is being rebuilt, or caught up, is waited for.
+
+        Raises:
+            UnknownProjectionError: no asynchronous projection is called so.
+        """
+        await self._start(self._find(name_or_type))
+
+    async def stop(self, name_or_type: Any) -> None:
+        """Stop a shard, if it runs; the pages in hand are finished, or rolled back if that is slow.
+
+        Raises:
+            UnknownProjectionError: no asynchronous projection is called so.
+        """
+        await self._find(name_or_type).stop()
+
+    async def stop_all(self) -> None:
+        """Stop every shard that runs, all at once."""
+        async with trio.open_nursery() as nursery:
+            for shard in self._shards.values():
+                nursery.start_soon(shard.stop)
+
+    async def _start(self, shard: Shard) -> None:
+        async with shard.turn:
+            if not shard.is_running:
+                await self._nursery.start(shard.run)
+
+    @asynccontextmanager
+    async def _aside(self, shard: Shard) -> AsyncGenerator[None]:
+        """Have a shard stand aside for the block; one that ran goes on after a good end."""
+        async with shard.turn:
+            was_running = shard.is_running
+            await shard.stop()
+            yield
+            if was_running:
+                await self._nursery.start(shard.run)
+
+    # -- replaying ---------------------------------------------------------------------------
+
+    async def rebuild(self, name_or_type: Any) -> None:
+        """Wipe what a projection has written and apply all events again.
+
+        Works under a running daemon: the shard stands aside and goes on afterwards. Appends in
+        flight at the call are waited for. Cancelled, progress tells how far it came; starting the
+        shard goes on from there.
+
+        Raises:
+            UnknownProjectionError: no asynchronous projection is called so.
+            RebuildError: an event can't be applied and the projection's `on_rebuild_error` is
+                "stop", which names the event's sequence; or the shard was stopped meanwhile.
+            DatabaseError: PostgreSQL refused, or can't be reached.
+        """
+        shard = self._find(name_or_type)
+        async with self._aside(shard):
+            ceiling = await self._store.highest_sequence()
+            try:
+                await shard.replay(ceiling, rebuilding=True)
+            except EventFailedError as error:
+                failure = error.__cause__ or error
+                reason = f"{type(failure).__name__}: {failure}"
+                raise RebuildError(shard.name, error.sequence, reason) from failure
+            except ShardStoppedError as error:
+                raise RebuildError(shard.name, None, str(error)) from error
+
+    async def rebuild_all(self) -> None:
+        """Rebuild every asynchronous projection, one after the other.
+
+        Raises:
+            RebuildError: as for `rebuild`; those after it aren't touched.
+        """
+        for name in tuple(self._shards):
+            await self.rebuild(name)
+
+    async def rewind(self, name_or_type: Any, sequence: int) -> None:
+        """Take a shard's progress to a sequence: delivery starts again at the one after it.
+
+        Documents stay as they are; dead letters above the sequence are forgotten, as their events
+        come again. A running shard stands aside and goes on afterwards.
+
+        Raises:
+            UnknownProjectionError: no asynchronous projection is called so.
+            ValueError: `sequence` is below 0.
+            DatabaseError: PostgreSQL refused, or can't be reached.
+        """
+        if sequence < 0:
+            message = f"a shard can be rewound to a sequence from 0: {sequence!r}"
+            raise ValueError(message)
+        shard = self._find(name_or_type)
+        async with self._aside(shard):
+            floor = await shard.look_up()
+            unit = self._store.projection_session()
+            await self._store.commit_batch(unit, shard=shard.name, floor=floor, ceiling=sequence)
+            await shard.look_up()
+            for letter in await self._store.dead_letters(shard.registration.projection):
+                if letter.sequence > sequence:
+                    await self._store.discard_dead_letter(letter)
+
+    async def catch_up(self) -> None:
+        """Bring every shard to what is visible now, and return; running ones stand aside for it.
+
+        Raises:
+            ExceptionGroup: of what projections raised, as `EventFailedError`s with the
+                projection's own error as the cause; a shard that was stopped meanwhile counts too.
+            DatabaseError: PostgreSQL refused, or can't be reached.
+        """
+        ceiling = await self._store.highest_sequence()
+        failures: list[Exception] = []
+        for shard in self._shards.values():
+            try:
+                async with self._aside(shard):
+                    await shard.replay(ceiling, rebuilding=False)
+            except (EventFailedError, ShardStoppedError) as error:
+                failures.append(error)
+        if failures:
+            message = "not every projection could be brought up to date"
+            raise ExceptionGroup(message, failures)
+
+    # -- waiting -----------------------------------------------------------------------------
+
+    async def wait_for_non_stale_results(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  it lists every shard's place when it runs out
+        """Wait until every registered shard, started or not, has applied what is visible now.
+
+        Args:
+            timeout: seconds; None waits for ever.
+
+        Raises:
+            StaleResultsError: time ran out, or a shard has failed; lists every shard's place.
+            DatabaseError: PostgreSQL refused, or can't be reached.
+        """
+        target = await self._store.highest_sequence()
+        shards = tuple(self._shards.values())
+        await wait_for_all(shards, target, timeout, self._settings.slow_polling_time)
+
+    async def wait_for(self, name_or_type: Any, sequence: int) -> None:
+        """Wait until a shard's progress is at or above a sequence; bound it by a cancel scope.
+
+        Raises:
+            UnknownProjectionError: no asynchronous projection is called so.
+            DatabaseError: PostgreSQL refused, or can't be reached.
+        """
+        shard = self._find(name_or_type)
+        await wait_for_one(shard, sequence, self._settings.slow_polling_time)
+
+    # -- inside ------------------------------------------------------------------------------
+
+    async def look_up(self) -> None:
+        """Read where all shards stand."""
+        for shard in self._shards.values():
+            await shard.look_up()
+
+    def _find(self, name_or_type: Any) -> Shard:
+        registration = self._registration(name_or_type)
+        if registration.lifecycle is not Lifecycle.ASYNC:
+            raise UnknownProjectionError(
+                f"{registration.projection.name} (which is {registration.lifecycle.value})",
+                sorted(self._shards),
+            )
+        return self._shards[registration.shard]
+
+    def _registration(self, name_or_type: Any) -> Registration:
+        return self._store.options.projections.find(name_or_type)
+
+
+@asynccontextmanager
+async def open_daemon(
+    store: EventStore, settings: DaemonSettings | None, logger: logging.Logger | None
+) -> AsyncGenerator[ProjectionDaemon]:
+    """Open a daemon for the block; the body's own error leaves as it is, in no group."""
+    settings = settings or DaemonSettings()
+    log = logger or logging.getLogger("flowstore.daemon")
+    detector = Detector(store, settings, log)
+    failed: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        daemon = ProjectionDaemon(store, settings, detector, nursery, log)
+        try:
+            await daemon.look_up()
+            nursery.start_soon(detector.run)
+            yield daemon
+            await daemon.stop_all()
+        except Exception as error:  # noqa: BLE001  raised again below
+            failed = error
+            await daemon.stop_all()
+        nursery.cancel_scope.cancel()
+    if failed is not None:
+        raise failed

@@ -1,0 +1,71 @@
+"""What a daemon is told."""
+
+from typing import Any, Literal
+
+import attrs
+
+__all__ = ["DaemonSettings"]
+
+
+def _at_least_zero(_: "DaemonSettings", attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        message = f"DaemonSettings.{attribute.name} is {value!r}: it is a number of seconds, from 0"
+        raise ValueError(message)
+
+
+def _above_zero(_: "DaemonSettings", attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        message = f"DaemonSettings.{attribute.name} is {value!r}: it is a number above 0"
+        raise ValueError(message)
+
+
+def _pages(_: "DaemonSettings", attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        message = f"DaemonSettings.{attribute.name} is {value!r}: it is a number of pages, from 1"
+        raise ValueError(message)
+
+
+def _mode(_: "DaemonSettings", __: Any, value: Any) -> None:
+    if value != "solo":
+        message = f"DaemonSettings.mode is {value!r}: this version knows 'solo' only"
+        raise ValueError(message)
+
+
+def _solo() -> Literal["solo"]:
+    return "solo"
+
+
+@attrs.frozen(kw_only=True)
+class DaemonSettings:
+    """Say how a daemon looks for events and how it stops. All times are in seconds.
+
+    Attributes:
+        leading_edge_buffer: leave events younger than this, by the database's clock, for later. 0,
+            the default, loses nothing: the mark is exact without it. Rebuilds ignore it.
+        fast_polling_time: between two looks at the mark while events come in. A look costs the
+            server some 40 microseconds.
+        slow_polling_time: between two looks while nothing comes in: how late an event is at most
+            when its notification was lost.
+        notifications: also listen for other processes' appends, on a connection of its own. Off,
+            everything still arrives, by polling.
+        stop_and_drain_timeout: how long a stopping shard may take for the pages it has in hand;
+            what isn't committed then is rolled back and comes again at the next start.
+        retry_time: between a failure of the database and the next attempt, at first; it doubles
+            with every further failure.
+        longest_retry_time: the most that it grows to.
+        pages_ahead: pages that a shard reads ahead of the one being applied, at least 1.
+        mode: "solo": this process runs every shard. Were two to run, the floor lets one win.
+
+    Raises:
+        ValueError: a value isn't one of those.
+    """
+
+    leading_edge_buffer: float = attrs.field(default=0.0, validator=_at_least_zero)
+    fast_polling_time: float = attrs.field(default=0.005, validator=_above_zero)
+    slow_polling_time: float = attrs.field(default=0.25, validator=_above_zero)
+    notifications: bool = True
+    stop_and_drain_timeout: float = attrs.field(default=5.0, validator=_at_least_zero)
+    retry_time: float = attrs.field(default=0.05, validator=_above_zero)
+    longest_retry_time: float = attrs.field(default=2.0, validator=_above_zero)
+    pages_ahead: int = attrs.field(default=2, validator=_pages)
+    mode: Literal["solo"] = attrs.field(factory=_solo, validator=_mode)
