@@ -87,65 +87,65 @@ class AsyncNode(Node):
 
     async def _work(self) -> None:
         """Be one worker: take, await, give, until the block has ended."""
-        intake, handled = self._intake, 0
+        intake, function, handled = self._intake, self._function, 0
         while not self.ended:
             if handled >= STEP:
                 handled = 0
                 kick(self)
                 await trio.lowlevel.checkpoint()
                 continue
-            try:
-                if not intake.ready():
-                    kick(self)
-                    if not intake.pending() and not self.ended:
-                        await self._workers.rest()
-                        handled = 0
-                    continue
-            except KeyFault as fault:
-                self.failed += 1
-                self.fail(fault.error, fault.item, "the partition key of item")
-                return
+            if not self._ready():
+                kick(self)
+                if not intake.pending() and not self.ended:
+                    await self._workers.rest()
+                    handled = 0
+                continue
             key, item = intake.take()
+            ticket = self._drawn
+            self._drawn = ticket + 1
             handled += 1
             if not self.soon:
                 self.visit_soon()
-            await self._run_one(item)
+            result = _SKIPPED
+            try:
+                result = await function(item)
+            except trio.Cancelled:
+                self.discarded += 1
+                self.settle_completion()
+                raise
+            except Exception as error:  # noqa: BLE001  a user's function may raise anything
+                await self._failed(item, error)
+            except BaseException as error:  # noqa: BLE001  a user's function may raise anything
+                self.failed += 1
+                self.fail(error, item)
+            self._give(ticket, result)
             intake.done(key)
 
-    async def _run_one(self, item: Any) -> None:
-        """Await the function for one item, and give its result in order."""
-        ticket = self._drawn
-        self._drawn += 1
-        result = _SKIPPED
+    def _ready(self) -> bool:
+        """Tell whether an item may be taken; a key function that raises is the block's fault."""
         try:
-            result = await self._function(item)
-            if self._outlet is None or self.ended:
-                self._count_last()
-        except trio.Cancelled:
-            self.discarded += 1
-            self.settle_completion()
-            raise
-        except Exception as error:  # noqa: BLE001  a user's function may raise anything
-            await self._failed(item, error)
-        except BaseException as error:  # noqa: BLE001  a user's function may raise anything
+            return self._intake.ready()
+        except KeyFault as fault:
             self.failed += 1
-            self.fail(error, item)
-        finally:
-            if not self.ended:
-                self._give(ticket, result)
+            self.fail(fault.error, fault.item, "the partition key of item")
+            return False
 
-    def _count_last(self) -> None:
-        """Keep the books for a result that goes nowhere: a sink's, or of an ended block."""
-        if self._outlet is None:
-            self.finished += 1
-        else:
-            self.discarded += 1
-        if self.ended:
-            self.settle_completion()
+    def _count_late(self, result: Any) -> None:
+        """Keep the books for an item whose block ended meanwhile."""
+        if result is not _SKIPPED:
+            if self._outlet is None:
+                self.finished += 1
+            else:
+                self.discarded += 1
+        self.settle_completion()
 
     def _give(self, ticket: int, result: Any) -> None:
         """Put a result where it leaves from, once all earlier ones are there."""
+        if self.ended:
+            self._count_late(result)
+            return
         if self._outlet is None:
+            self.finished += result is not _SKIPPED
             return
         queue = self._outlet.queue
         if not self._tickets:
