@@ -68,7 +68,9 @@ class FanOutOutlet(BaseOutlet):
 
     def _distribute(self) -> None:
         """Owe each item to all links that are open now and whose predicate accepts it."""
-        while self.queue and self.links and not self.node.ended:
+        for _ in range(STEP):
+            if not self.queue or not self.links or self.node.ended:
+                return
             entry = _Entry(self.queue.popleft())
             self.under_way += 1
             entry.owed = 1  # held until all links were asked
@@ -82,6 +84,7 @@ class FanOutOutlet(BaseOutlet):
                     entry.owed += 1
                     link.owed.append(entry)
             self._settle(entry)
+        self.node.visit_soon()  # there may be more than one step should handle
 
     def _settle(self, entry: _Entry) -> None:
         entry.owed -= 1
@@ -113,7 +116,7 @@ class FanOutOutlet(BaseOutlet):
         return not link.owed
 
     def _hand_over(self, link: Link) -> None:
-        copy = self.take_for(link)
+        copy = self._take(link)
         if copy is not NO_ITEM:
             link.inlet.admit(copy)
             link.inlet.node.arrived()
@@ -122,6 +125,12 @@ class FanOutOutlet(BaseOutlet):
         return bool(link.is_open and link.owed)
 
     def take_for(self, link: Link) -> Any:
+        copy = self._take(link)
+        kick(self.node)
+        return copy
+
+    def _take(self, link: Link) -> Any:
+        # Without a visit: within one, it would bring on the next in the same step.
         entry = link.owed.popleft()
         try:
             copy = clone_for(self.node, self._clone, entry.item)
@@ -130,7 +139,6 @@ class FanOutOutlet(BaseOutlet):
             return NO_ITEM
         self._settle(entry)
         link.count(1)
-        kick(self.node)
         return copy
 
     def available(self) -> bool:

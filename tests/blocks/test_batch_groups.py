@@ -116,3 +116,39 @@ async def test_a_join_stops_after_its_groups_and_leaves_the_rest_with_its_source
         await join.completion
         assert left.receive_all_nowait() == [("left", 1), ("left", 2)]
         assert right.receive_all_nowait() == [("right", 1), ("right", 2)]
+
+
+async def test_items_beyond_the_last_group_stay_with_a_source_that_has_them_all_at_once():
+    async with Network() as network:
+        items = network.add(BufferBlock())
+        await items.send_many(range(5))
+        batches = BatchBlock(2, max_number_of_groups=1)
+        items.link_to(batches)
+        assert await batches.receive() == (0, 1)
+        await batches.completion
+        assert batches.statistics().accepted == 2
+        assert items.receive_all_nowait() == [2, 3, 4]
+
+
+async def test_items_beyond_the_last_tuple_stay_with_sources_that_have_them_all_at_once():
+    async with Network() as network:
+        left, right = network.add(BufferBlock(), BufferBlock())
+        await left.send_many(range(3))
+        await right.send_many("abc")
+        join = JoinBlock(max_number_of_groups=1)
+        left.link_to(join.targets[0])
+        right.link_to(join.targets[1])
+        assert await join.receive() == (0, "a")
+        await join.completion
+        assert join.statistics().accepted == 2
+        assert left.receive_all_nowait() == [1, 2]
+        assert right.receive_all_nowait() == ["b", "c"]
+
+
+async def test_a_send_many_beyond_the_last_group_says_how_many_were_accepted():
+    async with Network() as network:
+        batches = network.add(BatchBlock(2, max_number_of_groups=2))
+        with pytest.raises(BlockClosedError) as caught:
+            await batches.send_many(range(10))
+        assert caught.value.accepted == 4
+        assert [batch async for batch in batches] == [(0, 1), (2, 3)]

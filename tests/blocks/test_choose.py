@@ -160,6 +160,15 @@ async def test_a_faulted_source_raises_its_fault():
     assert caught == [fault]
 
 
+@pytest.mark.parametrize("index", [0, 1])
+async def test_a_faulted_source_raises_its_fault_although_another_is_open(index):
+    error, sources = ValueError(), (BufferBlock(), BufferBlock())
+    sources[index].fault(error)
+    with pytest.raises(BlockFaultedError) as caught:
+        await choose(*sources)
+    assert caught.value.__cause__ is error
+
+
 async def test_a_cancelled_choice_takes_nothing():
     async with Network() as network:
         source = network.add(BufferBlock())

@@ -8,6 +8,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from flowstore.blocks import (
     ActionBlock,
+    BlockClosedError,
     BlockState,
     BufferBlock,
     Network,
@@ -66,6 +67,18 @@ async def test_complete_closes_at_once(make):
     block = make()
     block.complete()
     assert block.post(1) is False
+
+
+async def test_a_block_that_still_drains_accepts_nothing_more():
+    block = BufferBlock()
+    assert block.post(1) is True
+    block.complete()
+    assert block.state is BlockState.DRAINING
+    assert block.post(2) is False
+    with pytest.raises(BlockClosedError):
+        await block.send(2)
+    assert block.receive_all_nowait() == [1]
+    assert block.state is BlockState.COMPLETED
 
 
 def test_complete_is_synchronous():

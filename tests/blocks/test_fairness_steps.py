@@ -8,9 +8,12 @@ from trio.abc import Instrument
 
 from flowstore.blocks import (
     ActionBlock,
+    BroadcastBlock,
     BufferBlock,
+    FanOutBlock,
     Network,
     SourceBlock,
+    StreamBlock,
     TransformBlock,
     TransformManyBlock,
     null_target,
@@ -376,3 +379,71 @@ async def test_send_many_of_a_long_list_lets_others_run():
         turns = await watch_beside(body)
     assert sum(watch.handled.values()) == COUNT
     assert turns >= 1
+
+
+async def test_a_stream_with_a_long_queue_yields():
+    with Watch() as watch:
+
+        async def note_each(items):
+            async for item in items:
+                yield watch.note(item)
+
+        async def body(network):
+            stream = StreamBlock(note_each, bounded_capacity=COUNT)
+            assert all(stream.post(item) for item in range(COUNT))
+            network.add(pipe(stream, null_target()))
+
+        assert_fair(watch, await watch_beside(body))
+
+
+async def test_a_stream_that_makes_many_outputs_of_one_input_yields():
+    with Watch() as watch:
+
+        async def count_up(items):
+            async for item in items:
+                for number in range(item):
+                    yield watch.note(number)
+
+        async def body(network):
+            stream = StreamBlock(count_up, bounded_capacity=COUNT)
+            assert stream.post(COUNT)
+            network.add(pipe(stream, null_target()))
+
+        assert_fair(watch, await watch_beside(body))
+
+
+async def test_a_full_fan_out_that_is_linked_late_hands_over_by_and_by():
+    with Watch() as watch:
+
+        async def body(network):
+            fan_out = network.add(FanOutBlock(watch.note, bounded_capacity=COUNT))
+            assert all(fan_out.post(item) for item in range(COUNT))
+            await network.wait_idle()
+            fan_out.link_to(null_target())
+
+        assert_fair(watch, await watch_beside(body))
+
+
+async def test_a_full_fan_out_that_is_linked_late_asks_its_predicates_by_and_by():
+    with Watch() as watch:
+
+        async def body(network):
+            fan_out = network.add(FanOutBlock(bounded_capacity=COUNT))
+            assert all(fan_out.post(item) for item in range(COUNT))
+            await network.wait_idle()
+            fan_out.link_to(null_target(), lambda item: watch.note(item) >= 0)
+
+        assert_fair(watch, await watch_beside(body))
+
+
+async def test_a_broadcast_of_many_values_yields():
+    with Watch() as watch:
+
+        async def body(network):
+            broadcast = BroadcastBlock(watch.note, bounded_capacity=COUNT)
+            broadcast.link_to(null_target())
+            assert all(broadcast.post(item) for item in range(COUNT))
+            network.add(broadcast)
+            await network.wait_idle()
+
+        assert_fair(watch, await watch_beside(body))

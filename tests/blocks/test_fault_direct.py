@@ -131,3 +131,51 @@ async def test_complete_after_a_fault_does_nothing():
             block.fault(ValueError())
             block.complete()
     assert block.state is BlockState.FAULTED
+
+
+async def test_completion_of_a_faulted_block_waits_for_its_running_function():
+    gate, waiting = trio.Event(), []
+
+    async def clean_up(_item):
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await gate.wait()
+
+    async def wait_for(block):
+        waiting.append("begun")
+        with pytest.raises(BlockFaultedError):
+            await block.completion
+        waiting.append("over")
+
+    async with trio.open_nursery() as nursery:
+        block = ActionBlock(clean_up)
+        nursery.start_soon(wait_for, block)
+        with pytest.RaisesGroup(ValueError):
+            async with Network() as network:
+                network.add(block)
+                assert block.post(1)
+                await wait_all_tasks_blocked()
+                block.fault(ValueError())
+                with trio.CancelScope(shield=True):
+                    await wait_all_tasks_blocked()
+                    while_it_ran = list(waiting)
+                    gate.set()
+    assert while_it_ran == ["begun"]
+    assert waiting == ["begun", "over"]
+
+
+async def test_a_plain_function_that_faults_its_own_block_sees_no_further_item():
+    seen = []
+
+    def work(item):
+        seen.append(item)
+        block.fault(ValueError())
+
+    block = ActionBlock(work)
+    assert all(block.post(item) for item in range(10))
+    with pytest.RaisesGroup(ValueError):
+        async with Network() as network:
+            network.add(block)
+    assert seen == [0]

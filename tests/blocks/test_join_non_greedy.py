@@ -165,3 +165,14 @@ async def test_joins_that_share_their_sources_starve_nobody_and_split_no_pair(
             nursery.start_soon(feed, left, 0)
             nursery.start_soon(feed, right, 3)
     assert sorted(seen) == [(item, item) for item in range(count)]
+
+
+async def test_the_one_item_of_a_source_never_serves_two_sides():
+    async with Network() as network:
+        source, join = network.add(BufferBlock(), JoinBlock(greedy=False))
+        source.link_to(join.targets[0])
+        source.link_to(join.targets[1])
+        await source.send("once")
+        await network.wait_idle()
+        assert join.statistics().accepted == 0
+        assert source.try_receive() == "once"

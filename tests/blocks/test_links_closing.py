@@ -282,3 +282,16 @@ async def test_a_closed_link_to_a_null_target_holds_items_again():
         await buffer.send(2)
         await network.wait_idle()
         assert buffer.receive_all_nowait() == [2]
+
+
+async def test_a_withdrawn_offer_no_longer_counts_as_waiting():
+    async with Network() as network:
+        source, full = network.add(BufferBlock(), BufferBlock(bounded_capacity=1))
+        link = source.link_to(full)
+        await source.send_many([1, 2])
+        await network.wait_idle()
+        assert full.statistics().waiting_senders == 1
+        link.close()
+        assert full.statistics().waiting_senders == 0
+        assert full.receive_all_nowait() == [1]
+        assert source.receive_all_nowait() == [2]

@@ -337,3 +337,41 @@ async def test_a_chain_of_any_capacities_never_gets_stuck(capacities, parallelis
         async with Network() as network:
             network.add(source)
     assert seen == list(range(len(delays)))
+
+
+async def test_the_next_item_of_a_link_waits_behind_a_sender_that_came_earlier():
+    async with Network() as network, trio.open_nursery() as nursery:
+        source = network.add(BufferBlock())
+        target = BufferBlock(bounded_capacity=2)
+        source.link_to(target)
+        await target.send_many(["there", "before"])
+        await source.send_many(["linked", "next"])
+        await wait_all_tasks_blocked()
+        nursery.start_soon(target.send, "sent")
+        await wait_all_tasks_blocked()
+        assert target.receive_all_nowait() == ["there", "before"]
+        await wait_all_tasks_blocked()
+        assert target.receive_all_nowait() == ["linked", "sent"]
+        assert await target.receive() == "next"
+
+
+async def test_a_link_does_not_use_room_that_an_older_sender_waits_for():
+    """The second item posts upstream while the first has left room that nobody has used yet."""
+    seen = []
+    source = BufferBlock()
+
+    def work(item):
+        seen.append(item)
+        if item == "second":
+            assert source.post("newer")
+
+    sink = ActionBlock(work, bounded_capacity=2)
+    source.link_to(sink)
+    assert [sink.post(item) for item in ("first", "second")] == [True, True]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sink.send, "older")
+        await wait_all_tasks_blocked()
+        async with Network() as network:
+            network.add(source)
+            await wait_all_tasks_blocked()
+    assert seen == ["first", "second", "older", "newer"]

@@ -199,3 +199,17 @@ async def test_a_predicate_that_raises_faults_the_block_it_links_from():
     notes = "\n".join(caught.value.exceptions[0].__notes__)
     assert "from" in notes
     assert "'the item'" in notes
+
+
+async def test_an_item_is_unmatched_once_the_full_link_that_accepts_it_is_closed():
+    async with Network() as network:
+        source, full = network.add(BufferBlock(), BufferBlock(bounded_capacity=1))
+        link = source.link_to(full)
+        source.link_to(ActionBlock(str), lambda _item: False, unmatched="drop")
+        await source.send_many([1, 2])
+        await network.wait_idle()
+        assert source.statistics().output == 1
+        link.close()
+        await wait_all_tasks_blocked()
+        assert source.statistics().discarded == 1
+        assert full.receive_all_nowait() == [1]

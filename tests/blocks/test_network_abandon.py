@@ -94,6 +94,26 @@ async def test_a_fault_cancels_every_other_block_of_the_network(parallelism):
     assert running.state is BlockState.CANCELLED
 
 
+async def test_a_fault_ends_every_other_block_at_once():
+    with pytest.RaisesGroup(ValueError):
+        async with Network() as network:
+            failing, other = network.add(BufferBlock(), BufferBlock())
+            failing.fault(ValueError())
+            assert other.state is BlockState.CANCELLED
+            assert other.post(1) is False
+
+
+async def test_the_targets_of_a_faulted_block_are_cancelled():
+    failing, target, sink = BufferBlock(), TransformBlock(str), ActionBlock(str)
+    with pytest.RaisesGroup(ValueError):
+        async with Network() as network:
+            network.add(pipe(failing, target, sink))
+            failing.fault(ValueError())
+    assert failing.state is BlockState.FAULTED
+    assert target.state is BlockState.CANCELLED
+    assert sink.state is BlockState.CANCELLED
+
+
 async def test_waiters_of_a_block_cancelled_by_another_fault_see_the_first_fault_as_cause():
     error = ValueError("first")
     errors = []

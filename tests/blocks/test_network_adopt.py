@@ -146,6 +146,17 @@ async def test_work_starts_with_the_network_not_before():
         assert seen == [1]
 
 
+async def test_items_go_over_links_only_once_the_network_runs():
+    source, target = BufferBlock(), BufferBlock()
+    source.link_to(target)
+    assert source.post(1)
+    assert source.statistics().output == 1
+    assert target.statistics().accepted == 0
+    async with Network() as network:
+        network.add(source)
+        assert await target.receive() == 1
+
+
 async def test_a_block_accepts_up_to_capacity_from_construction():
     seen = []
     sink = ActionBlock(seen.append, bounded_capacity=2)

@@ -263,3 +263,26 @@ async def test_cancel_never_counts_as_success_for_the_targets_of_a_cancelled_sou
         network.cancel()
     assert source.state is BlockState.CANCELLED
     assert sink.state is BlockState.CANCELLED
+
+
+@pytest.mark.parametrize("verb", ["send", "send_many", "receive", "output_available", "completion"])
+async def test_a_body_that_waits_for_a_block_when_it_is_cancelled_leaves_without_an_error(verb):
+    async with Network() as network:
+        empty, full = network.add(BufferBlock(), BufferBlock(bounded_capacity=1))
+        assert full.post(1)
+        waits = {
+            "send": lambda: full.send(2),
+            "send_many": lambda: full.send_many([2, 3]),
+            "receive": empty.receive,
+            "output_available": empty.output_available,
+            "completion": lambda: empty.completion,
+        }
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(cancel_once_all_wait, network)
+                await waits[verb]()
+
+
+async def cancel_once_all_wait(network):
+    await wait_all_tasks_blocked()
+    network.cancel()

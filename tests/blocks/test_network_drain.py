@@ -228,6 +228,32 @@ async def test_a_cycle_of_two_blocks_fed_by_a_head_is_completed_once_idle(autoju
     assert {block.state for block in (head, left, right, out)} == {BlockState.COMPLETED}
 
 
+async def test_a_cycle_whose_items_wait_for_a_reader_outside_is_not_completed_yet():
+    gate, seen = trio.Event(), []
+    count_down = TransformBlock(lambda item: item - 1)
+    out = BufferBlock(bounded_capacity=1)
+    count_down.link_to(out, lambda item: item == 0)
+    count_down.link_to(count_down, lambda item: item > 0)
+
+    async def read():
+        async for item in out:
+            seen.append(item)
+            await gate.wait()
+
+    async with trio.open_nursery() as nursery, Network() as network:
+        network.add(count_down)
+        nursery.start_soon(read)
+        assert [count_down.post(item) for item in (1, 1, 1, 3)] == [True] * 4
+        nursery.start_soon(open_once_all_wait, gate)
+    assert seen == [0, 0, 0, 0]
+    assert count_down.state is BlockState.COMPLETED
+
+
+async def open_once_all_wait(gate):
+    await wait_all_tasks_blocked()
+    gate.set()
+
+
 async def test_unread_output_without_a_link_or_a_receiver_stalls_the_drain(autojump_clock):
     lonely = TransformBlock(str, name="lonely")
     with (

@@ -86,6 +86,43 @@ async def test_an_error_while_a_function_is_being_cancelled_is_a_direct_member_t
             await trio.sleep_forever()
 
 
+async def test_one_exception_that_several_items_raise_is_a_member_once():
+    error, gate = ValueError("shared"), trio.Event()
+
+    async def fail_at_the_gate(_item):
+        try:
+            await gate.wait()
+        finally:
+            raise error
+
+    with pytest.RaisesGroup(ValueError) as caught:
+        async with Network() as network:
+            sink = network.add(ActionBlock(fail_at_the_gate, max_degree_of_parallelism=3))
+            await sink.send_many(range(3))
+            await wait_all_tasks_blocked()
+            gate.set()
+            await trio.sleep_forever()
+    assert caught.value.exceptions == (error,)
+
+
+async def test_an_error_of_the_body_beside_a_cancellation_from_outside_is_a_direct_member():
+    error = ValueError("cleaning up")
+
+    async def clean_up():
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise error
+
+    with pytest.RaisesGroup(pytest.RaisesGroup(ValueError)) as caught, trio.CancelScope() as scope:
+        async with Network(), trio.open_nursery() as nursery:
+            nursery.start_soon(clean_up)
+            await wait_all_tasks_blocked()
+            scope.cancel()
+            await trio.sleep_forever()
+    assert caught.value.exceptions[0].exceptions == (error,)
+
+
 async def test_siblings_that_fail_together_are_direct_members():
     gate = trio.Event()
 

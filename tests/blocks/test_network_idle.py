@@ -6,6 +6,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from flowstore.blocks import (
     ActionBlock,
+    BatchBlock,
     BlockState,
     BufferBlock,
     Network,
@@ -173,3 +174,14 @@ async def test_a_cancelled_wait_for_idleness_harms_nothing():
         gate.set()
         await network.wait_idle()
         assert seen == [1]
+
+
+async def test_wait_idle_waits_for_a_batch_that_will_leave_by_its_age(autojump_clock):
+    seen = []
+    async with Network() as network:
+        batches = network.add(BatchBlock(10, max_age=5))
+        batches.link_to(ActionBlock(seen.append))
+        await batches.send(1)
+        await network.wait_idle()
+        assert seen == [(1,)]
+        assert trio.current_time() == 5

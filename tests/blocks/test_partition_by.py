@@ -220,6 +220,24 @@ async def test_a_key_function_that_raises_faults_the_block(parallelism):
     assert "'the item'" in notes
 
 
+@pytest.mark.parametrize("parallelism", [1, 3])
+async def test_a_key_function_that_raises_faults_an_async_block_and_names_the_item(parallelism):
+    def no_key(_item):
+        raise ValueError("no key")
+
+    sink = ActionBlock(
+        trio.sleep, partition_by=no_key, max_degree_of_parallelism=parallelism, name="keyed"
+    )
+    assert sink.post("the item")
+    with pytest.RaisesGroup(ValueError) as caught:
+        async with Network() as network:
+            network.add(sink)
+    assert sink.statistics().failed == 1
+    notes = "\n".join(caught.value.exceptions[0].__notes__)
+    assert "keyed" in notes
+    assert "'the item'" in notes
+
+
 async def test_many_keys_leave_nothing_behind():
     sink = ActionBlock(
         str, partition_by=lambda item: item % 1000, max_degree_of_parallelism=3, bounded_capacity=7

@@ -208,3 +208,18 @@ async def test_send_many_feeds_a_working_block_to_the_end(capacity, parallelism)
         )
         await sink.send_many(range(500))
     assert sorted(seen) == list(range(500))
+
+
+def test_post_is_refused_between_the_items_of_a_send_many_although_there_is_room():
+    block = BufferBlock(bounded_capacity=1000)
+    posted = []
+
+    def items():
+        for number in range(200):
+            if number == 150:
+                posted.append(block.post("newcomer"))
+            yield number
+
+    trio.run(block.send_many, items())
+    assert posted == [False]
+    assert block.receive_all_nowait() == list(range(200))

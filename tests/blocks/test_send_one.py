@@ -78,6 +78,17 @@ async def test_a_freed_place_belongs_to_the_oldest_waiter_at_once():
         assert await block.receive() == 3
 
 
+async def test_a_waiting_sender_gets_the_first_place_that_is_freed():
+    async with Network() as network, trio.open_nursery() as nursery:
+        block = network.add(BufferBlock(bounded_capacity=8))
+        assert all(block.post(item) for item in range(8))
+        nursery.start_soon(block.send, "waited")
+        await wait_all_tasks_blocked()
+        assert block.try_receive() == 0
+        assert block.statistics().waiting_senders == 0
+        assert block.receive_all_nowait() == [*range(1, 8), "waited"]
+
+
 async def test_a_cancelled_send_leaves_nothing_behind():
     async with Network() as network, trio.open_nursery() as nursery:
         block = network.add(BufferBlock(bounded_capacity=1))

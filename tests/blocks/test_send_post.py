@@ -8,8 +8,12 @@ from trio.testing import wait_all_tasks_blocked
 
 from flowstore.blocks import (
     ActionBlock,
+    BatchedJoinBlock,
     BufferBlock,
+    FanOutBlock,
+    JoinBlock,
     Network,
+    StreamBlock,
     TransformBlock,
     TransformManyBlock,
 )
@@ -33,6 +37,29 @@ def test_post_takes_as_many_items_as_the_capacity(make, capacity):
 
 def test_the_default_capacity_is_128():
     block = ActionBlock(str)
+    assert [block.post(item) for item in range(129)] == [True] * 128 + [False]
+
+
+BOUNDED = {
+    "action": lambda: ActionBlock(str),
+    "transform": lambda: TransformBlock(str),
+    "transform many": lambda: TransformManyBlock(str),
+    "stream": lambda: StreamBlock(unchanged),
+    "buffer": BufferBlock,
+    "fan-out": FanOutBlock,
+    "side of a join": lambda: JoinBlock().targets[0],
+    "side of a batched join": lambda: BatchedJoinBlock(10).targets[0],
+}
+
+
+async def unchanged(items):
+    async for item in items:
+        yield item
+
+
+@pytest.mark.parametrize("kind", BOUNDED)
+def test_every_kind_of_block_is_bounded_by_default(kind):
+    block = BOUNDED[kind]()
     assert [block.post(item) for item in range(129)] == [True] * 128 + [False]
 
 

@@ -229,6 +229,19 @@ async def test_a_timer_that_will_move_things_on_is_no_stall(autojump_clock):
     assert seen == [(1,)]
 
 
+async def test_a_batch_in_a_cycle_that_will_leave_by_its_age_is_no_stall(autojump_clock):
+    seen = []
+    with trio.fail_after(DEADLINE):
+        async with Network() as network:
+            batches = network.add(BatchBlock(10, max_age=5))
+            again = TransformManyBlock(lambda batch: [item - 1 for item in batch])
+            batches.link_to(again)
+            again.link_to(batches, lambda item: item > 0)
+            again.link_to(ActionBlock(seen.append))
+            await batches.send(3)
+    assert seen == [0]
+
+
 @pytest.mark.parametrize("verb", ["receive", "output_available", "choose", "async for"])
 async def test_a_task_that_waits_to_receive_is_no_stall(autojump_clock, verb):
     """The reader is there before the output, and the output comes after the body has returned."""

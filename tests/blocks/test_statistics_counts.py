@@ -238,6 +238,23 @@ async def test_at_a_fault_the_raising_item_failed_and_the_others_are_discarded(p
     assert places(block) == {}
 
 
+@pytest.mark.parametrize("make", [TransformBlock, TransformManyBlock, ActionBlock])
+async def test_the_item_a_plain_function_raised_at_is_failed(make):
+    def fail_at_2(item):
+        if item == 2:
+            raise ValueError
+        return [item]
+
+    block = make(fail_at_2)
+    assert all(block.post(item) for item in range(5))
+    with pytest.RaisesGroup(ValueError):
+        async with Network() as network:
+            network.add(block)
+    assert block.statistics().failed == 1
+    assert block.statistics().finished + block.statistics().discarded == 4
+    assert places(block) == {}
+
+
 async def test_items_cancelled_while_they_run_are_discarded():
     async def fail_at_0(item):
         if item:

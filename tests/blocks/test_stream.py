@@ -158,6 +158,40 @@ async def test_at_most_capacity_inputs_plus_outputs_are_inside():
         ]
 
 
+async def test_a_function_that_yields_on_and_on_waits_for_room():
+    made = []
+
+    async def count_up(items):
+        async for item in items:
+            for number in range(item):
+                made.append(number)
+                yield number
+
+    async with Network() as network:
+        block = network.add(StreamBlock(count_up, bounded_capacity=3))
+        await block.send(100)
+        await wait_all_tasks_blocked()
+        assert len(made) <= 4  # three inside, and the one that waits to get in
+        block.complete()
+        assert [output async for output in block] == list(range(100))
+
+
+async def test_a_function_that_returns_with_inputs_unread_faults():
+    async def only_one(items):
+        async for item in items:
+            yield item
+            return
+
+    block = StreamBlock(only_one, name="picky")
+    assert all(block.post(item) for item in range(3))
+    block.complete()
+    with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match="picky.*2 accepted items unread")):
+        async with Network() as network:
+            network.add(block)
+            block.link_to(ActionBlock(str))
+    assert block.state is BlockState.FAULTED
+
+
 async def test_an_input_leaves_when_the_next_one_is_asked_for():
     gate = trio.Event()
 

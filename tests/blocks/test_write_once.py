@@ -24,6 +24,15 @@ async def test_only_the_first_value_is_accepted():
         assert await once.receive() == 1
 
 
+async def test_only_the_first_of_values_that_come_at_once_is_accepted():
+    async with Network() as network:
+        once = network.add(WriteOnceBlock())
+        with pytest.raises(BlockClosedError) as caught:
+            await once.send_many([1, 2, 3])
+        assert caught.value.accepted == 1
+        assert await once.receive() == 1
+
+
 async def test_a_later_send_learns_that_the_block_has_closed():
     async with Network() as network:
         once = network.add(WriteOnceBlock())
