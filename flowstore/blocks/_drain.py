@@ -71,11 +71,16 @@ def _incoming(node: Node) -> Iterator[Link]:
 
 
 def waits_outside(network: Any, nodes: Iterable[Node]) -> bool:
-    """Tell whether a receiver, or a block of another network, may still change something."""
+    """Tell whether a reader, or a block of another network, may still change something.
+
+    A reader that is at work on an item will come back for more. One that is parked won't: where
+    nothing moves, nobody will ever hand it anything.
+    """
     for node in nodes:
         if node.ended:
             continue
-        if node.readers or (node.outlet is not None and node.outlet.receivers):
+        receivers = node.outlet.receivers if node.outlet is not None else ()
+        if node.readers > sum(receiver.counted for receiver in receivers):
             return True
         links = [*_incoming(node), *(node.outlet.links if node.outlet is not None else ())]
         for link in links:

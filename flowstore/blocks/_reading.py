@@ -53,7 +53,7 @@ class Reading:
                     await trio.lowlevel.cancel_shielded_checkpoint()
                     return index, item
             await self._raise_at_end()
-            receiver = Receiver(self._outlets, takes=True)
+            receiver = Receiver(self._outlets, takes=True, counted=self._begun)
             if await receiver.wait() and receiver.outlet is not None:
                 return self._outlets.index(receiver.outlet), receiver.item
 
@@ -67,7 +67,7 @@ class Reading:
                     await self._raise_at_end()
                 except trio.EndOfChannel:
                     return False
-                await Receiver(self._outlets, takes=False).wait()
+                await Receiver(self._outlets, takes=False, counted=True).wait()
             await trio.lowlevel.cancel_shielded_checkpoint()
         finally:
             self._count(-1)
@@ -108,7 +108,7 @@ class Reading:
             if outlet.node.ended:
                 await trio.lowlevel.checkpoint()
                 raise end_of(outlet.node)
-            await Receiver((outlet,), takes=False).wait()
+            await Receiver((outlet,), takes=False, counted=True).wait()
         self._seen = outlet.version() or 0
 
     async def aclose(self) -> None:

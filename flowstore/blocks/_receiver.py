@@ -20,11 +20,14 @@ class Receiver:
     One that `takes` is handed an item; one that doesn't is only woken to look.
     """
 
-    __slots__ = ("item", "outlet", "outlets", "takes", "task")
+    __slots__ = ("counted", "item", "outlet", "outlets", "takes", "task")
 
-    def __init__(self, outlets: Sequence[BaseOutlet], *, takes: bool) -> None:
+    def __init__(
+        self, outlets: Sequence[BaseOutlet], *, takes: bool, counted: bool = False
+    ) -> None:
         self.outlets = outlets
         self.takes = takes
+        self.counted = counted  # among its nodes' readers
         self.outlet: BaseOutlet | None = None
         self.item: Any = None
         self.task: trio.lowlevel.Task | None = None
