@@ -14,7 +14,7 @@ from flowstore.store._engine import Engine
 from flowstore.store._rows import EventRow, decode_row
 from flowstore.store._statements import Statement, fetch_rows
 
-__all__ = ["mask", "skip"]
+__all__ = ["mask", "masked_rows", "not_stored", "skip"]
 
 _LOCK: Final = "select version from {schema}.lock_stream(%s, %s, null)"
 _EVENTS: Final = """
@@ -34,13 +34,13 @@ async def mask(engine: Engine, tenant: str, stream_id: StreamId) -> int:
             # Before the events are read, so that nobody compacts them meanwhile.
             await connection.execute(statement(_LOCK), place)
             cursor = await connection.execute(statement(_EVENTS), place, binary=True)
-            changed = list(_masked(engine, await cursor.fetchall()))
+            changed = list(masked_rows(engine, await cursor.fetchall()))
             if changed:
                 await connection.execute(statement(_MASK), (*place, *_columns(changed)))
     return len(changed)
 
 
-def _masked(engine: Engine, rows: Sequence[EventRow]) -> Iterator[tuple[int, str, str]]:
+def masked_rows(engine: Engine, rows: Sequence[EventRow]) -> Iterator[tuple[int, str, str]]:
     """Yield sequence, type name and JSON of the events that a mask changes."""
     codec = engine.codec
     for row in rows:
@@ -72,6 +72,11 @@ async def skip(engine: Engine, event_id: UUID) -> None:
     statement = Statement(engine.sql.statement(_SKIP), (event_id,))
     ((is_stored,),) = await fetch_rows(engine.lend, statement)
     if not is_stored:
-        raise InvalidEventError(
-            f"event id {str(event_id)!r} can't be skipped: no event is stored under it"
-        )
+        raise not_stored(event_id)
+
+
+def not_stored(event_id: UUID) -> InvalidEventError:
+    """Make the error about an event that was to be skipped, and isn't there."""
+    return InvalidEventError(
+        f"event id {str(event_id)!r} can't be skipped: no event is stored under it"
+    )

@@ -19,7 +19,7 @@ from flowstore.events import Event, StreamId
 from flowstore.store import _arrays
 from flowstore.store._queue import QueuedAppend
 
-__all__ = ["APPEND", "AppendPlan", "Appended", "plan_append"]
+__all__ = ["APPEND", "AppendPlan", "Appended", "plan_append", "plan_streams"]
 
 _T = TypeVar("_T")
 
@@ -33,7 +33,7 @@ APPEND: Final = (
 
 
 @attrs.define
-class _StreamDemand:
+class StreamDemand:
     """What a commit's appends together ask of one stream.
 
     Attributes:
@@ -111,7 +111,7 @@ class AppendPlan:
     """
 
     parameters: tuple[Any, ...] = attrs.field(repr=False)
-    demands: tuple[_StreamDemand, ...]
+    demands: tuple[StreamDemand, ...]
     placed: tuple[tuple[int, int], ...]
     queued: tuple[QueuedAppend, ...]
 
@@ -157,27 +157,43 @@ def plan_append(
         ConcurrencyError: two appends of this commit expect versions that can't both be.
         InvalidEventError: an event can't be stored.
     """
-    demands: dict[StreamId, _StreamDemand] = {}
-    indexes: dict[StreamId, int] = {}
-    placed: list[tuple[int, int]] = []
-    for queued in appends:
-        stream_id = queued.action.stream_id
-        demand = demands.setdefault(stream_id, _StreamDemand(stream_id))
-        index = indexes.setdefault(stream_id, len(indexes))
-        first = demand.added + 1
-        demand.take(queued)
-        placed.extend((index, place) for place in range(first, demand.added + 1))
-    in_order = tuple(demands.values())
+    in_order, placed = plan_streams(appends)
     parameters = (
         tenant,
         *_stream_parameters(in_order, text_ids=text_ids),
         must_exist,
         *_event_parameters(appends, placed, codec),
     )
-    return AppendPlan(parameters, in_order, tuple(placed), tuple(appends))
+    return AppendPlan(parameters, in_order, placed, tuple(appends))
 
 
-def _stream_parameters(demands: Sequence[_StreamDemand], *, text_ids: bool) -> Iterable[str]:
+def plan_streams(
+    appends: Iterable[QueuedAppend],
+) -> tuple[tuple[StreamDemand, ...], tuple[tuple[int, int], ...]]:
+    """Gather what a commit's appends together ask of each stream.
+
+    Returns:
+        The demands, one a stream, and for each event its stream's index among them and its place
+        among that stream's events here.
+
+    Raises:
+        StreamCollisionError: a stream is started after it was appended to in the same commit.
+        ConcurrencyError: two appends of this commit expect versions that can't both be.
+    """
+    demands: dict[StreamId, StreamDemand] = {}
+    indexes: dict[StreamId, int] = {}
+    placed: list[tuple[int, int]] = []
+    for queued in appends:
+        stream_id = queued.action.stream_id
+        demand = demands.setdefault(stream_id, StreamDemand(stream_id))
+        index = indexes.setdefault(stream_id, len(indexes))
+        first = demand.added + 1
+        demand.take(queued)
+        placed.extend((index, place) for place in range(first, demand.added + 1))
+    return tuple(demands.values()), tuple(placed)
+
+
+def _stream_parameters(demands: Sequence[StreamDemand], *, text_ids: bool) -> Iterable[str]:
     ids: Any = [demand.stream_id for demand in demands]
     yield _arrays.texts(ids) if text_ids else _arrays.uuids(ids)
     yield _arrays.texts([demand.stream_type for demand in demands])

@@ -16,13 +16,16 @@ from flowstore.errors import (
 from flowstore.events import Event
 from flowstore.postgres import Connection, translate_errors
 from flowstore.store._append import APPEND, Appended, AppendPlan, plan_append
+from flowstore.store._document_session import ProjectionUnit
 from flowstore.store._engine import Engine
 from flowstore.store._inline import apply_inline
 from flowstore.store._locks import HeldLocks
 from flowstore.store._queue import (
     ArchiveStream,
+    ChangeRow,
     CompactStream,
     DeleteDocument,
+    EmptyTable,
     Operation,
     Queue,
     QueuedAppend,
@@ -37,7 +40,7 @@ from flowstore.store._repeats import (
     without_doubles,
     without_repeats,
 )
-from flowstore.store._statements import Statement, fetch_rows, run_as_one
+from flowstore.store._statements import Row, Statement, fetch_rows, lend_again, run_as_one
 
 __all__ = ["Commit", "operation_statements", "see_to_tables"]
 
@@ -108,12 +111,16 @@ class Commit:
         events = list(chain.from_iterable(queued.action.events for queued in appends))
         if not events:
             raise refusal
-        statement = find_stored(self.engine.sql, self.engine.codec, events)
-        rows = await fetch_rows(self.locks.lend, statement)
+        rows = await self._find_stored(events)
         has_doubles = len({event.id for event in events}) < len(events)
         if not rows and not (has_doubles and isinstance(refusal, EventIdTakenError)):
             raise refusal
         return recorded_before(events, rows, self.tenant)
+
+    async def _find_stored(self, events: Sequence[Event]) -> Sequence[Row]:
+        """Find those of the events that are stored, as `recorded_before` takes them."""
+        statement = find_stored(self.engine.sql, self.engine.codec, events)
+        return await fetch_rows(self.locks.lend, statement)
 
     async def _write(self, appends: Sequence[QueuedAppend]) -> dict[UUID, Event]:
         plan = self._plan(appends) if appends else None
@@ -160,7 +167,9 @@ class Commit:
             cursor = await connection.execute(append.query, append.parameters, binary=True)
             recorded = _by_id(plan, Appended(*(await cursor.fetchone() or ())))
             events = list(recorded.values())
-            queue = await apply_inline(self.engine, connection, queue, self.tenant, events)
+            lend = lend_again(connection)
+            unit = ProjectionUnit(self.engine, self.tenant, queue.copy(), lend=lend)
+            queue = await apply_inline(self.engine, unit, events)
         await see_to_tables(self.engine, queue.operations)
         for statement in operation_statements(self.engine, queue.operations):
             await connection.execute(statement.query, statement.parameters)
@@ -185,6 +194,10 @@ def operation_statements(engine: Engine, operations: Sequence[Operation]) -> Ite
     for batch in in_batches(operations):
         if isinstance(batch, QueuedSql):
             yield Statement(batch.query, batch.parameters)
+        elif isinstance(batch, ChangeRow):
+            yield engine.flat_tables.change(batch.table, batch.tenant, batch.change)
+        elif isinstance(batch, EmptyTable):
+            yield engine.flat_tables.empty(batch.table)
         elif isinstance(batch, ArchiveStream):
             query = engine.sql.statement(_ARCHIVE)
             yield Statement(query, (batch.tenant, batch.stream_id))

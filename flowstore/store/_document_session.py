@@ -14,7 +14,15 @@ from flowstore.store._document_types import DocumentId, DocumentType
 from flowstore.store._engine import Engine
 from flowstore.store._names import told_tenant
 from flowstore.store._queries import find_documents, query_documents
-from flowstore.store._queue import DeleteDocument, DocumentKey, Queue, QueuedSql, StoreDocument
+from flowstore.store._queue import (
+    ChangeRow,
+    DeleteDocument,
+    DocumentKey,
+    EmptyTable,
+    Queue,
+    QueuedSql,
+    StoreDocument,
+)
 from flowstore.store._statements import Lend, Row, Statement, fetch_rows
 
 __all__ = ["DocumentSession"]
@@ -255,11 +263,11 @@ class ProjectionUnit(DocumentSession):
     def change_rows(self, table: Table, /, *changes: RowChange) -> None:
         """Queue changes of a flat table's rows, for this tenant; they run in queue order."""
         for change in changes:
-            self._queue_statement(self._engine.flat_tables.change(table, self._tenant, change))
+            self._queue.add(ChangeRow(table, self._tenant, change))
 
     def empty_table(self, table: Table, /) -> None:
         """Queue the deletion of all rows of a flat table, whichever tenant's."""
-        self._queue_statement(self._engine.flat_tables.empty(table))
+        self._queue.add(EmptyTable(table))
 
     async def create_table(self, table: Table, /) -> None:
         """See to it that a flat table is there; asks nothing for one that was seen before.
@@ -270,9 +278,6 @@ class ProjectionUnit(DocumentSession):
             DatabaseError: PostgreSQL refused, or can't be reached.
         """
         await self._engine.flat_tables.ensure([table])
-
-    def _queue_statement(self, statement: Statement) -> None:
-        self._queue.add(QueuedSql(statement.query, tuple(statement.parameters or ())))
 
     def for_tenant(self, tenant_id: str | None) -> Self:
         """Give a session of another tenant that shares this one's unit of work."""

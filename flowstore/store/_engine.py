@@ -12,6 +12,7 @@ from flowstore.events import StreamId
 from flowstore.store._document_types import DocumentType, DocumentTypes
 from flowstore.store._documents import DocumentSql
 from flowstore.store._flat_tables import FlatTables
+from flowstore.store._ids import new_event_id
 from flowstore.store._names import stored_tenant
 from flowstore.store._options import StoreOptions
 from flowstore.store._sql import SchemaSql
@@ -35,6 +36,7 @@ class Engine:
         flat_tables: creates flat tables, and makes the statements for their rows.
         lend: lends a connection of the pool.
         appended: is called after each commit that appended events.
+        new_id: draws an event's identity.
     """
 
     options: StoreOptions
@@ -46,6 +48,7 @@ class Engine:
     flat_tables: FlatTables
     lend: Lend
     appended: Callable[[], None]
+    new_id: Callable[[], UUID] = new_event_id
 
     @property
     def has_text_ids(self) -> bool:
@@ -93,7 +96,11 @@ class Engine:
 
 
 def make_engine(
-    dsn: str, options: StoreOptions, lend: Lend, appended: Callable[[], None]
+    dsn: str,
+    options: StoreOptions,
+    lend: Lend,
+    appended: Callable[[], None],
+    new_id: Callable[[], UUID] = new_event_id,
 ) -> Engine:
     """Put together what sessions share, making known what the projections name.
 
@@ -120,4 +127,5 @@ def make_engine(
         ),
         lend=lend,
         appended=appended,
+        new_id=new_id,
     )

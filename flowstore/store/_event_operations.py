@@ -13,7 +13,6 @@ from flowstore.errors import (
 )
 from flowstore.events import ANY, Archived, Event, NewEvent, StreamAction, StreamId
 from flowstore.store._event_reader import EventReader
-from flowstore.store._ids import new_event_id
 from flowstore.store._locks import HeldLocks
 from flowstore.store._new_events import EventMarks, new_events
 from flowstore.store._queue import ArchiveStream, CompactStream, Queue, QueuedAppend
@@ -233,7 +232,7 @@ class EventOperations(EventReader):
                     *self._place(stream_id),
                     version=whole.last,
                     amended=whole.amended,
-                    event_id=new_event_id(),
+                    event_id=self._engine.new_id(),
                     type_name=self._engine.codec.name_of(event),
                     data=self._engine.codec.encode(event),
                 )

@@ -2,7 +2,14 @@
 
 import json
 import os
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Iterable,
+    Sequence,
+)
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final, Literal, TextIO, TypeAlias, cast
 
@@ -12,9 +19,9 @@ from flowstore.errors import InvalidEventError
 from flowstore.store._engine import Engine
 from flowstore.store._import import EVENTS_AT_ONCE
 from flowstore.store._incoming import Incoming, incoming_from_json, incoming_from_pair
-from flowstore.store._statements import Statement, fetch_rows
+from flowstore.store._statements import Row, Statement, fetch_rows
 
-__all__ = ["ExportTarget", "ImportSource", "export_all", "read_chunks"]
+__all__ = ["ExportTarget", "ImportSource", "export_all", "read_chunks", "write_lines"]
 
 ExportTarget: TypeAlias = "str | os.PathLike[str] | TextIO"
 ImportSource: TypeAlias = (
@@ -38,11 +45,25 @@ order by e.sequence limit %s"""
 
 async def export_all(engine: Engine, target: ExportTarget, mark: int) -> int:
     """Write every event up to a mark, a line each, and give their number."""
+
+    async def read(floor: int) -> Sequence[Row]:
+        statement = Statement(engine.sql.statement(_LINES), (floor, mark, EVENTS_AT_ONCE))
+        return await fetch_rows(engine.lend, statement)
+
+    return await write_lines(target, read)
+
+
+async def write_lines(target: ExportTarget, read: Callable[[int], Awaitable[Sequence[Row]]]) -> int:
+    """Write lines, and give their number.
+
+    Args:
+        target: a path, or an open file.
+        read: gives sequence and line of events above a sequence, in order; none ends it.
+    """
     floor, count = 0, 0
     async with _opened(target, "w") as file:
         while True:
-            statement = Statement(engine.sql.statement(_LINES), (floor, mark, EVENTS_AT_ONCE))
-            rows = await fetch_rows(engine.lend, statement)
+            rows = await read(floor)
             if not rows:
                 return count
             await file.write("".join(f"{line}\n" for _, line in rows))

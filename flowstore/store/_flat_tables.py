@@ -74,13 +74,19 @@ class FlatTables:
         if not unseen:
             return
         for table in unseen:
-            self._check(table)
+            self.check(table)
         with translate_errors():
             async with await Connection.connect(self.dsn) as connection:
                 await self._see_to(connection, unseen)
         self._ready.update(unseen)
 
-    def _check(self, table: Table) -> None:
+    def check(self, table: Table) -> None:
+        """Refuse a table that this store can't keep as it is described.
+
+        Raises:
+            RegistrationError: a column has the tenant's name, or the key's type can't hold a
+                stream's identity.
+        """
         if self.by_tenant and _TENANT.name in {table.key.name, *_names(table.columns)}:
             raise RegistrationError(
                 f"flat table {table.name!r} has a column {_TENANT.name!r}, which it is given anyway"

@@ -20,7 +20,7 @@ from flowstore.store import _arrays
 from flowstore.store._engine import Engine
 from flowstore.store._incoming import Incoming, StreamKey
 
-__all__ = ["EVENTS_AT_ONCE", "import_all"]
+__all__ = ["EVENTS_AT_ONCE", "Growing", "import_all"]
 
 EVENTS_AT_ONCE: Final = 5_000
 """Events that are held in memory, and go in one COPY."""
@@ -40,7 +40,7 @@ _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @attrs.define
-class _Growing:
+class Growing:
     """Follow a stream through an import.
 
     Attributes:
@@ -88,7 +88,7 @@ async def import_all(engine: Engine, chunks: AsyncIterator[Sequence[Incoming]]) 
         InvalidEventError: an event can't be stored.
         DatabaseError: PostgreSQL refused, or can't be reached.
     """
-    streams: dict[StreamKey, _Growing] = {}
+    streams: dict[StreamKey, Growing] = {}
     count = 0
     with translate_errors(), _refused_events():
         async with engine.lend() as connection, connection.transaction():
@@ -104,7 +104,7 @@ async def _open_streams(
     engine: Engine,
     connection: Connection,
     chunk: Iterable[Incoming],
-    streams: dict[StreamKey, _Growing],
+    streams: dict[StreamKey, Growing],
 ) -> None:
     new: dict[StreamKey, str | None] = {}
     for event in chunk:
@@ -117,14 +117,14 @@ async def _open_streams(
     for tenant, stream_id, version, archived in await cursor.fetchall():
         if archived:
             raise StreamArchivedError(stream_id)
-        streams[tenant, stream_id] = _Growing(version)
+        streams[tenant, stream_id] = Growing(version)
 
 
 async def _copy(
     engine: Engine,
     connection: Connection,
     chunk: Iterable[Incoming],
-    streams: dict[StreamKey, _Growing],
+    streams: dict[StreamKey, Growing],
 ) -> None:
     cursor = await connection.execute(_CLOCK)
     (now,) = await cursor.fetchone() or (None,)
@@ -146,7 +146,7 @@ def _row(event: Incoming, version: int, now: Any) -> tuple[Any, ...]:
 
 
 async def _settle(
-    engine: Engine, connection: Connection, streams: dict[StreamKey, _Growing]
+    engine: Engine, connection: Connection, streams: dict[StreamKey, Growing]
 ) -> None:
     parameters = (
         *_key_arrays(engine, streams),

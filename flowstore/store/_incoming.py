@@ -11,7 +11,6 @@ from flowstore.codec import EventCodec, stored_name_of
 from flowstore.errors import InvalidEventError
 from flowstore.events import Archived, Compacted, Event, NewEvent, StreamId
 from flowstore.store._engine import Engine
-from flowstore.store._ids import new_event_id
 
 __all__ = ["Incoming", "StreamKey", "incoming_from_json", "incoming_from_pair"]
 
@@ -44,7 +43,7 @@ class Incoming:
 
     key: StreamKey
     version: int | None = None
-    event_id: UUID = attrs.field(factory=new_event_id)
+    event_id: UUID
     type_name: str
     data: str = attrs.field(repr=False)
     timestamp: datetime | None = None
@@ -76,7 +75,7 @@ def incoming_from_pair(engine: Engine, tenant_id: str | None, pair: Any) -> Inco
     new = event if isinstance(event, NewEvent) else NewEvent(event)
     return Incoming(
         key=_key(engine, tenant_id, stream_id),
-        event_id=new.id or new_event_id(),
+        event_id=new.id or engine.new_id(),
         timestamp=new.timestamp,
         correlation_id=new.correlation_id,
         causation_id=new.causation_id,
@@ -143,7 +142,7 @@ def _from_fields(
     return Incoming(
         key=_key(engine, tenant, stream_id),
         version=_number(found.get("version")),
-        event_id=UUID(found["id"]) if found.get("id") else new_event_id(),
+        event_id=UUID(found["id"]) if found.get("id") else engine.new_id(),
         type_name=_text(found["type"], "type"),
         data=engine.codec.encode_json(found["data"], where),
         timestamp=_time(found.get("timestamp")),

@@ -4,19 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from flowstore.events import Event, group_by_stream_id
-from flowstore.postgres import Connection
 from flowstore.projections import apply_projection
 from flowstore.store._document_session import ProjectionUnit
 from flowstore.store._engine import Engine
 from flowstore.store._queue import Queue
-from flowstore.store._statements import lend_again
 
 __all__ = ["apply_inline"]
 
 
-async def apply_inline(
-    engine: Engine, connection: Connection, queue: Queue, tenant: str, events: Sequence[Event]
-) -> Queue:
+async def apply_inline(engine: Engine, unit: ProjectionUnit, events: Sequence[Event]) -> Queue:
     """Let every inline projection queue what follows from a commit's events.
 
     The streams' rows are locked by the append that came before in this transaction, so that
@@ -24,15 +20,13 @@ async def apply_inline(
 
     Args:
         engine: the store's.
-        connection: in the transaction that wrote the events.
-        queue: what the committing session had queued; stays as it is.
-        tenant: the tenant column's value.
+        unit: reads in the transaction that wrote the events; holds what the committing session
+            had queued.
         events: in sequence order, with their places.
 
     Returns:
         What the session had queued, and behind it what the projections queued.
     """
-    unit = ProjectionUnit(engine, tenant, queue.copy(), lend=lend_again(connection))
     for registration in engine.options.projections.inline():
         wanted = _wanted(events, registration.projection.consumes)
         if wanted:

@@ -8,7 +8,6 @@ import attrs
 
 from flowstore.events import Event, NewEvent, StreamId
 from flowstore.store._engine import Engine
-from flowstore.store._ids import new_event_id
 from flowstore.store._tracing import active_trace_id
 
 __all__ = ["EventMarks", "new_events"]
@@ -53,7 +52,7 @@ def new_events(
         yield Event(
             data=new.data,
             sequence=0,
-            id=new.id or new_event_id(),
+            id=new.id or engine.new_id(),
             stream_id=stream_id,
             version=0,
             type_name=engine.codec.name_of(new.data),

@@ -18,7 +18,14 @@ from flowstore.store._names import stored_tenant
 from flowstore.store._refusals import facts_of
 from flowstore.store._statements import Statement, fetch_rows, lend_again, run_as_one
 
-__all__ = ["commit_page", "discard", "read_dead_letters", "read_progress", "tear_down"]
+__all__ = [
+    "commit_page",
+    "discard",
+    "read_dead_letters",
+    "read_progress",
+    "storable",
+    "tear_down",
+]
 
 _PROGRESS: Final = "select sequence from {schema}.progress where shard = %s"
 _ADVANCE: Final = "select {schema}.advance(%s, %s, %s)"
@@ -116,14 +123,14 @@ def _set_aside(engine: Engine, letters: Sequence[DeadLetter]) -> Statement:
     columns = (
         _arrays.texts([letter.shard for letter in letters]),
         _arrays.numbers(letter.sequence for letter in letters),
-        _arrays.texts([_storable(letter.error_type) for letter in letters]),
-        _arrays.texts([_storable(letter.message) for letter in letters]),
-        _arrays.texts([_storable(letter.traceback) for letter in letters]),
+        _arrays.texts([storable(letter.error_type) for letter in letters]),
+        _arrays.texts([storable(letter.message) for letter in letters]),
+        _arrays.texts([storable(letter.traceback) for letter in letters]),
     )
     return Statement(engine.sql.statement(_SET_ASIDE), columns)
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Replace what PostgreSQL's text can't hold: an error may quote anything."""
     return text.replace("\0", "\\0").encode(errors="replace").decode()
 

@@ -8,14 +8,17 @@ from uuid import UUID
 import attrs
 
 from flowstore.events import StreamAction, StreamId
+from flowstore.projections import RowChange, Table
 from flowstore.store._document_types import DocumentId, DocumentType
 
 __all__ = [
     "ArchiveStream",
+    "ChangeRow",
     "CompactStream",
     "DeleteDocument",
     "DocumentKey",
     "DocumentOperation",
+    "EmptyTable",
     "Operation",
     "Queue",
     "QueuedAppend",
@@ -86,6 +89,32 @@ class QueuedSql:
 
 
 @attrs.frozen
+class ChangeRow:
+    """Change a row of a flat table.
+
+    Attributes:
+        table: the table.
+        tenant: the tenant column's value, where the table has one.
+        change: what becomes of the row.
+    """
+
+    table: Table
+    tenant: str
+    change: RowChange = attrs.field(eq=False)
+
+
+@attrs.frozen
+class EmptyTable:
+    """Delete all rows of a flat table, whichever tenant's.
+
+    Attributes:
+        table: the table.
+    """
+
+    table: Table
+
+
+@attrs.frozen
 class ArchiveStream:
     """Archive a stream with its events.
 
@@ -135,7 +164,7 @@ class QueuedAppend:
 
 
 DocumentOperation: TypeAlias = StoreDocument | DeleteDocument
-StandsAlone: TypeAlias = QueuedSql | ArchiveStream | CompactStream
+StandsAlone: TypeAlias = QueuedSql | ChangeRow | EmptyTable | ArchiveStream | CompactStream
 Operation: TypeAlias = DocumentOperation | StandsAlone
 Callback: TypeAlias = Callable[[], Any]
 

@@ -11,7 +11,13 @@ from flowstore.errors import ConcurrencyError, FlowstoreError, InvalidEventError
 from flowstore.store._append import AppendPlan
 from flowstore.store._queue import CompactStream, Operation, StoreDocument
 
-__all__ = ["EventIdTakenError", "facts_of", "refused_commits"]
+__all__ = [
+    "EventIdTakenError",
+    "document_moved",
+    "facts_of",
+    "refused_commits",
+    "stream_amended",
+]
 
 _APPEND_REFUSED: Final = frozenset({"FS001", "FS002", "FS003", "FS004"})
 _UNIQUE_VIOLATION: Final = "23505"
@@ -77,6 +83,11 @@ def _refused_document(
         if isinstance(operation, StoreDocument)
         and (operation.kind.table, str(operation.identity)) == (facts["table"], facts["id"])
     )
+    return document_moved(moved)
+
+
+def document_moved(moved: StoreDocument) -> ConcurrencyError:
+    """Make the error about a document that isn't at the version it was loaded at."""
     name = moved.kind.type.__name__
     return ConcurrencyError(
         moved.identity,
@@ -94,7 +105,11 @@ def _refused_compaction(
         return None
     name = facts_of(error)["stream"]
     queued = (each for each in operations if isinstance(each, CompactStream))
-    stale = next(each for each in queued if str(each.stream_id) == name)
+    return stream_amended(next(each for each in queued if str(each.stream_id) == name))
+
+
+def stream_amended(stale: CompactStream) -> ConcurrencyError:
+    """Make the error about a stream whose events aren't those that were folded."""
     return ConcurrencyError(
         stale.stream_id,
         expected=stale.version,

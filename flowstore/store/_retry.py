@@ -14,7 +14,7 @@ from flowstore.store._names import stored_tenant
 from flowstore.store._rows import decode_row
 from flowstore.store._statements import lend_again
 
-__all__ = ["retry"]
+__all__ = ["event_gone", "retry"]
 
 _TAKE: Final = """
 delete from {schema}.dead_letters where shard = %s and sequence = %s returning sequence"""
@@ -54,12 +54,17 @@ async def _read(engine: Engine, connection: Connection, letter: DeadLetter) -> E
     cursor = await connection.execute(query, (letter.sequence,), binary=True)
     row = await cursor.fetchone()
     if row is None:
-        raise InvalidEventError(
-            f"the event with sequence {letter.sequence}, which shard {letter.shard!r} has set"
-            " aside, is gone: its stream was compacted; discard the letter"
-        )
+        raise event_gone(letter)
     is_skipped, *columns = row
     return None if is_skipped else decode_row(engine.codec, columns)
+
+
+def event_gone(letter: DeadLetter) -> InvalidEventError:
+    """Make the error about a letter whose event isn't stored any more."""
+    return InvalidEventError(
+        f"the event with sequence {letter.sequence}, which shard {letter.shard!r} has set aside,"
+        " is gone: its stream was compacted; discard the letter"
+    )
 
 
 async def _apply(

@@ -68,7 +68,7 @@ class Session(DocumentSession):
         """
         queue = self._queue.take()
         try:
-            await Commit(self._engine, self._tenant, queue, self._locks).run()
+            await self._make_commit(queue).run()
         except BaseException:
             self._queue.put_back(queue)
             raise
@@ -76,6 +76,9 @@ class Session(DocumentSession):
         if queue.appends:
             self._engine.appended()
         await run_callbacks(queue.callbacks)
+
+    def _make_commit(self, queue: Queue) -> Commit:
+        return Commit(self._engine, self._tenant, queue, self._locks)
 
     def _remember_versions(self, queue: Queue) -> None:
         for operation in queue.operations:
