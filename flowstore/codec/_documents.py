@@ -1,10 +1,12 @@
 """Documents to JSON text, and back."""
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 from uuid import UUID
 
 from cattrs import Converter
 
+from flowstore.codec._direct import DirectReading, else_by
 from flowstore.codec._hooks import Hooks
 from flowstore.codec._json import EncodingLimits, from_json, to_json
 from flowstore.codec._problems import problems
@@ -26,6 +28,8 @@ class DocumentCodec:
     def __init__(self, converter: Converter, limits: EncodingLimits | None = None) -> None:
         self._limits = limits or EncodingLimits()
         self._hooks = Hooks(converter, InvalidDocumentError)
+        self._direct = DirectReading(converter)
+        self._readers: dict[type, Callable[[str | bytes], Any]] = {}
 
     def encode(self, document: Any) -> str:
         """Write a document as JSON text that the database will take.
@@ -48,17 +52,10 @@ class DocumentCodec:
             InvalidDocumentError: the JSON doesn't fit the type.
             RegistrationError: an annotation of the type can't be resolved.
         """
-        structure = self._hooks.structure_hook(document_type)
-        what = f"a {document_type.__name__}"
-        value = from_json(text, what=what, error=InvalidDocumentError)
-        try:
-            return structure(value, document_type)
-        except Exception as cause:  # a class and its hooks may raise anything
-            raise InvalidDocumentError(
-                f"{what} is stored in a shape that doesn't fit the class:"
-                f" {problems(cause)}; rebuild its projection, or give what was"
-                " added a default"
-            ) from cause
+        reader = self._readers.get(document_type)
+        if reader is None:
+            reader = self._readers[document_type] = self._make_reader(document_type)
+        return reader(text)
 
     def identity_of(self, document: Any) -> UUID | str | int:
         """Give a document's identity.
@@ -73,3 +70,21 @@ class DocumentCodec:
                 " field `id`, a UUID, str or int"
             )
         return identity
+
+    def _make_reader(self, document_type: type) -> Callable[[str | bytes], Any]:
+        structure = self._hooks.structure_hook(document_type)
+        what = f"a {document_type.__name__}"
+
+        def read(text: str | bytes) -> Any:
+            value = from_json(text, what=what, error=InvalidDocumentError)
+            try:
+                return structure(value, document_type)
+            except Exception as cause:  # a class and its hooks may raise anything
+                raise InvalidDocumentError(
+                    f"{what} is stored in a shape that doesn't fit the class:"
+                    f" {problems(cause)}; rebuild its projection, or give what was"
+                    " added a default"
+                ) from cause
+
+        direct = self._direct.reader(document_type)
+        return read if direct is None else else_by(direct, read)

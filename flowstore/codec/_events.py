@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias, cast
 
+from flowstore.codec._direct import DirectReading, else_by
 from flowstore.codec._hooks import Hooks
 from flowstore.codec._json import from_json, to_json
 from flowstore.codec._problems import problems
@@ -27,6 +28,7 @@ class EventCodec:
     def __init__(self, registry: EventRegistry) -> None:
         self._registry = registry
         self._hooks = Hooks(registry.converter, InvalidEventError)
+        self._direct = DirectReading(registry.converter)
         self._readers: dict[str, _Reader] = {}
         registry.converter.register_unstructure_hook(Compacted, _from_compacted)
         registry.converter.register_structure_hook(Compacted, self._to_compacted)
@@ -146,7 +148,8 @@ class EventCodec:
                     f"{what} doesn't fit {reading.type.__name__}: {problems(cause)}"
                 ) from cause
 
-        return read
+        direct = None if reading.upcasters else self._direct.reader(reading.type)
+        return read if direct is None else else_by(direct, read)
 
     def _upcast(self, value: Any, upcaster: Upcaster, type_name: str) -> Any:
         try:

@@ -1,11 +1,14 @@
 """Why a JSON value doesn't fit a class, in words."""
 
-from typing import Any
+from typing import Any, Final
 
 from cattrs import transform_error
 from cattrs.v import format_exception
 
 __all__ = ["MisfitError", "problems"]
+
+
+_VAGUE: Final = frozenset({"invalid value", "unknown error"})
 
 
 class MisfitError(ValueError):
@@ -18,4 +21,8 @@ def problems(cause: Exception) -> str:
 
 
 def _format(error: BaseException, kind: Any) -> str:
-    return str(error) if isinstance(error, MisfitError) else format_exception(error, kind)
+    if isinstance(error, MisfitError):
+        return str(error)
+    told = format_exception(error, kind)
+    # What a class' own validator says is the better half of the story.
+    return f"{told} ({error})" if told in _VAGUE and str(error) else told
