@@ -63,6 +63,7 @@ class Applier:
     patience: Patience | None = None
     committed: Callable[[int], None] = _nothing
     log: logging.Logger = attrs.field(factory=lambda: logging.getLogger("flowstore.daemon"))
+    _attempted: ProjectionUnit | None = attrs.field(default=None, init=False)
 
     @property
     def shard(self) -> str:
@@ -119,6 +120,7 @@ class Applier:
     async def _commit(
         self, batch: EventBatch, unit: ProjectionUnit, letters: Sequence[DeadLetter]
     ) -> None:
+        self._attempted = unit
         await self.store.commit_batch(
             unit,
             shard=self.shard,
@@ -153,16 +155,23 @@ class Applier:
         if self.patience is None:
             await work()
             return
-        tried = False
+        tried, self._attempted = False, None
 
         async def attempt() -> None:
             nonlocal tried
             if tried and await self._is_committed(batch):
+                await self._settle()
                 return
             tried = True
             await work()
 
         await self.patience.attempt(f"committing {self.shard!r}", attempt)
+
+    async def _settle(self) -> None:
+        """Call what waits for the latest commit, whose reply was lost."""
+        unit, self._attempted = self._attempted, None
+        if unit is not None and not self.rebuilding:
+            await self.store.call_after_commit(unit)
 
 
 def _by_tenant(

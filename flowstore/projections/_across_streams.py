@@ -1,6 +1,5 @@
 """Keeping documents folded from events of many streams."""
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 from uuid import UUID
@@ -10,11 +9,8 @@ import attrs
 from flowstore.errors import RegistrationError
 from flowstore.events import Event, EventStream, StreamId, in_sequence
 from flowstore.projections._aggregate import Aggregate, aggregate_rule
-from flowstore.projections._event_functions import (
-    EventFunction,
-    event_function,
-    expect_callable_with,
-)
+from flowstore.projections._enriching import Enrich, enriched, expect_enrich, settled
+from flowstore.projections._event_functions import EventFunction, event_function
 from flowstore.projections._options import AsyncOptions
 from flowstore.projections._protocols import ProjectionSession
 from flowstore.projections._shards import check_name, check_version
@@ -23,7 +19,6 @@ from flowstore.projections._signatures import check_event_type
 __all__ = ["AcrossStreamsProjection", "across_streams_projection"]
 
 _Key: TypeAlias = UUID | str | int
-_Enrich: TypeAlias = Callable[[ProjectionSession, list[Event]], Any]
 _Functions: TypeAlias = Mapping[type, EventFunction]
 
 
@@ -44,7 +39,7 @@ class AcrossStreamsProjection:
     async_options: AsyncOptions
     _group_by: _Functions = attrs.field(repr=False, alias="group_by")
     _fan_out: _Functions = attrs.field(repr=False, alias="fan_out")
-    _enrich: _Enrich | None = attrs.field(repr=False, alias="enrich")
+    _enrich: Enrich | None = attrs.field(repr=False, alias="enrich")
 
     @property
     def consumes(self) -> tuple[type, ...]:
@@ -61,7 +56,7 @@ class AcrossStreamsProjection:
 
         All documents are loaded in one round trip; functions that ask the session add theirs.
         """
-        events = await self._enriched(session, in_sequence(streams))
+        events = await enriched(self._enrich, session, in_sequence(streams), self.name)
         grouped = await self._grouped(session, events)
         concerned = [group for group in grouped if self.rule.concerns(group)]
         if not concerned:
@@ -75,21 +70,6 @@ class AcrossStreamsProjection:
                 session.store(after)
             elif group.id in before:
                 session.delete_by_id(kind, group.id)
-
-    async def _enriched(self, session: ProjectionSession, events: list[Event]) -> list[Event]:
-        if self._enrich is None or not events:
-            return events
-        given = await _settled(self._enrich(session, events))
-        if given is None:
-            return events
-        changed = list(cast("Iterable[Any]", given))
-        for event in changed:
-            if not isinstance(event, Event):
-                raise RegistrationError(
-                    f"enrich of {self.name!r} returned {event!r} among the events: return Events,"
-                    " changed by attrs.evolve, or None"
-                )
-        return sorted(changed, key=lambda event: event.sequence)
 
     async def _grouped(
         self, session: ProjectionSession, events: Iterable[Event]
@@ -109,7 +89,7 @@ class AcrossStreamsProjection:
         fan_out = self._fan_out.get(parent.data.__class__)
         if fan_out is None:
             return []
-        found = await _settled(fan_out(parent, session))
+        found = await settled(fan_out(parent, session))
         if found is None:
             return []
         if not isinstance(found, Iterable):
@@ -128,7 +108,7 @@ class AcrossStreamsProjection:
         group_by = self._group_by.get(event.data.__class__)
         if group_by is None:
             return inherited
-        found = await _settled(group_by(event, session))
+        found = await settled(group_by(event, session))
         if found is None or _is_key(found):
             return () if found is None else (found,)
         if isinstance(found, Iterable) and not isinstance(found, (bytes, bytearray)):
@@ -184,8 +164,7 @@ def across_streams_projection(
             f"{label}: group_by is empty: name a function for each event type that {label} handles"
         )
     children = _functions({} if fan_out is None else fan_out, f"{label}: fan_out")
-    if enrich is not None:
-        expect_callable_with(enrich, 2, "(session, events)", f"{label}: enrich")
+    expect_enrich(enrich, label)
     _check_all_meet(rule, groups, children, enriched=enrich is not None)
     return AcrossStreamsProjection(
         rule,
@@ -237,7 +216,3 @@ def _check_all_meet(
 
 def _is_key(found: Any) -> bool:
     return isinstance(found, (UUID, str, int)) and not isinstance(found, bool)
-
-
-async def _settled(result: Any) -> Any:
-    return await result if inspect.isawaitable(result) else result

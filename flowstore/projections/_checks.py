@@ -9,6 +9,7 @@ from flowstore.projections._flat_table import FlatTable
 from flowstore.projections._options import AsyncOptions, Lifecycle
 from flowstore.projections._protocols import IProjection
 from flowstore.projections._shards import check_name, check_version
+from flowstore.projections._subscription import Subscription
 
 __all__ = ["check_lifecycle", "check_members"]
 
@@ -19,15 +20,31 @@ def check_lifecycle(projection: IProjection, lifecycle: Any) -> None:
     """Refuse a lifecycle that a projection can't have.
 
     Raises:
-        RegistrationError: it is none, or is live and the projection no aggregate.
+        RegistrationError: it is none, is live and the projection no aggregate, or is inline and
+            the projection a subscription.
     """
     if not isinstance(lifecycle, Lifecycle):
         raise RegistrationError(
             f"{lifecycle!r} is no lifecycle of {projection.name!r}: it is one of Lifecycle"
         )
-    if lifecycle is Lifecycle.LIVE and not isinstance(projection, AggregateProjection):
+    if lifecycle is Lifecycle.LIVE:
+        _check_live(projection)
+    if lifecycle is Lifecycle.INLINE and isinstance(projection, Subscription):
+        raise RegistrationError(
+            f"{projection.name!r} can't be inline: a subscription follows all events in the order"
+            " of their sequence, which is settled only when their transactions are over"
+        )
+
+
+def _check_live(projection: IProjection) -> None:
+    if not isinstance(projection, AggregateProjection):
         raise RegistrationError(
             f"{projection.name!r} can't be live: only an aggregate is folded when it is asked for"
+        )
+    if projection.is_enriched:
+        raise RegistrationError(
+            f"{projection.name!r} can't be live with enrich=: a live fold sees the events as they"
+            " are stored; leave enrich out, or keep the aggregate inline or in the daemon"
         )
 
 

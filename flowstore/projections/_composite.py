@@ -38,6 +38,7 @@ class Composite:
     _stages: list[tuple[IProjection, ...]] = attrs.field(
         init=False, repr=False, factory=list[tuple[IProjection, ...]]
     )
+    _is_sealed: bool = attrs.field(init=False, repr=False, default=False)
 
     @property
     def consumes(self) -> tuple[type, ...]:
@@ -71,6 +72,11 @@ class Composite:
                 there already by name or document type.
         """
         where = f"composite {self.name!r}, stage {len(self._stages) + 1}"
+        if self._is_sealed:
+            raise RegistrationError(
+                f"{where} comes too late: the composite is registered already; say every .stage"
+                " before that"
+            )
         if not projections:
             raise RegistrationError(f"{where} is empty: name at least one projection")
         members = tuple(_member(given, where) for given in projections)
@@ -89,6 +95,10 @@ class Composite:
                 f"composite {self.name!r} has no stages: say .stage(projection, ...) before it is"
                 " registered"
             )
+
+    def seal(self) -> None:
+        """Take no more stages: what it does and consumes is settled once it is registered."""
+        self._is_sealed = True
 
     async def apply(self, session: ProjectionSession, streams: Sequence[EventStream]) -> None:
         """Run every member over the events that it consumes, one after the other."""

@@ -59,6 +59,7 @@ class FlatTable:
     _columns: dict[str, Column] = attrs.field(init=False, repr=False)
     _key: Column = attrs.field(init=False, repr=False)
     _rules: dict[type, RowRule] = attrs.field(init=False, repr=False, factory=dict[type, RowRule])
+    _is_sealed: bool = attrs.field(init=False, repr=False, default=False)
 
     def __attrs_post_init__(self) -> None:
         where = f"flat table {self.name!r}"
@@ -121,7 +122,8 @@ class FlatTable:
             This table.
 
         Raises:
-            RegistrationError: the event type has a rule already, or something named isn't there.
+            RegistrationError: the event type has a rule already, something named isn't there, or
+                the table is registered already.
         """
         where = self._place(event_type)
         self._rules[event_type] = write_rule(
@@ -147,7 +149,8 @@ class FlatTable:
             This table.
 
         Raises:
-            RegistrationError: the event type has a rule already, or the key isn't to be had.
+            RegistrationError: the event type has a rule already, the key isn't to be had, or the
+                table is registered already.
         """
         where = self._place(event_type)
         self._rules[event_type] = delete_rule(event_type, where, self._key_from(key_from))
@@ -164,6 +167,10 @@ class FlatTable:
                 f"flat table {self.name!r} has no rules: say .on(EventType, ...) before it is"
                 " registered"
             )
+
+    def seal(self) -> None:
+        """Take no more rules: what it does and consumes is settled once it is registered."""
+        self._is_sealed = True
 
     async def apply(self, session: ProjectionSession, streams: Sequence[EventStream]) -> None:
         """Queue the events' changes, those of a row in sequence order."""
@@ -188,6 +195,11 @@ class FlatTable:
         where = f"flat table {self.name!r}"
         if not isinstance(event_type, type):
             raise RegistrationError(f"{where}.on({event_type!r}): name an event's class")
+        if self._is_sealed:
+            raise RegistrationError(
+                f"{where} is registered already, and can't take a rule for"
+                f" {event_type.__qualname__} any more: say all .on and .delete_on before that"
+            )
         check_event_type(event_type, where)
         if event_type in self._rules:
             raise RegistrationError(

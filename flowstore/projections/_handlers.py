@@ -89,6 +89,8 @@ def _make_handler(aggregate: type, role: Role, name: str, member: Any, where: st
     names = {aggregate.__name__: aggregate, **vars(aggregate)}
     bound: Callable[..., Any] = getattr(aggregate, name)
     skip = 0 if role is Role.CREATE else 1
+    if role is Role.EVOLVE:
+        _expect_state(bound, where)
     signature = read_signature(bound, where=where, skip=skip, names=names)
     if role is Role.CREATE:
         return Handler(role, where, signature.event_types, _maker(bound, signature))
@@ -111,6 +113,14 @@ def _check_kind(role: Role, member: Any, where: str) -> None:
     elif not inspect.isfunction(member):
         raise RegistrationError(
             f"{where} needs an aggregate to work on: make it a method, without a decorator"
+        )
+
+
+def _expect_state(evolve: Callable[..., Any], where: str) -> None:
+    if len(inspect.signature(evolve).parameters) == 1:
+        raise RegistrationError(
+            f"{where} takes no state: it takes the state, None where there is none yet if that is"
+            " annotated, and then the event's data, as in evolve(state, event)"
         )
 
 

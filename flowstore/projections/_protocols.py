@@ -1,7 +1,7 @@
 """What a projection is, and what it may ask of the session it is handed."""
 
 import inspect
-from collections.abc import Awaitable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any, LiteralString, Protocol, TypeVar, runtime_checkable
 from uuid import UUID
 
@@ -35,6 +35,13 @@ class ProjectionSession(Protocol):
 
     def execute(self, sql: LiteralString, /, *params: Any) -> None:
         """Queue a statement, with `%s` for each parameter; runs in queue order."""
+        ...
+
+    def after_commit(self, callback: Callable[[], Any], /) -> None:
+        """Call a function, plain or async, once what is queued has been committed.
+
+        It isn't called when the transaction is rolled back, and never in a rebuild.
+        """
         ...
 
     def change_rows(self, table: Table, /, *changes: RowChange) -> None:

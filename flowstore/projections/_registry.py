@@ -16,6 +16,7 @@ from flowstore.projections._aggregate_projection import AggregateProjection, agg
 from flowstore.projections._checks import check_lifecycle, check_members
 from flowstore.projections._composite import Composite, members_of, produced_by
 from flowstore.projections._flat_table import FlatTable
+from flowstore.projections._identities import check_identity
 from flowstore.projections._options import AsyncOptions, Lifecycle
 from flowstore.projections._protocols import IProjection, ProjectionSession
 from flowstore.projections._shards import document_key, shard_name
@@ -68,6 +69,7 @@ class Projections:
         lifecycle: Lifecycle = Lifecycle.ASYNC,
         name: str | None = None,
         version: int = 1,
+        enrich: Callable[[ProjectionSession, list[Event]], Any] | None = None,
         async_options: AsyncOptions | None = None,
     ) -> AggregateProjection:
         """Keep one document of a class for each stream, folded from its events.
@@ -77,6 +79,8 @@ class Projections:
             lifecycle: when documents follow events.
             name: the projection's name; None takes the class' name.
             version: of the rule, from 1; raising it gives documents and progress of their own.
+            enrich: called once a batch with session and events; may return the same events with
+                changed data. Not for live aggregates.
             async_options: how it runs in the daemon.
 
         Returns:
@@ -87,7 +91,7 @@ class Projections:
                 name or class is registered already.
         """
         projection = aggregate_projection(
-            aggregate, name=name, version=version, async_options=async_options
+            aggregate, name=name, version=version, enrich=enrich, async_options=async_options
         )
         self._register(projection, lifecycle)
         self._rules[aggregate] = projection.rule
@@ -273,6 +277,20 @@ class Projections:
         members = (member for item in self._registered for member in members_of(item.projection))
         return tuple(member.table for member in members if isinstance(member, FlatTable))
 
+    def check_stream_identity(self, stream_identity: type) -> None:
+        """Refuse aggregates of one stream whose `id` can't hold a stream's identity.
+
+        Args:
+            stream_identity: what the store's streams are known by: UUID or str.
+
+        Raises:
+            RegistrationError: the message names class and field.
+        """
+        for item in self._registered:
+            for member in members_of(item.projection):
+                if isinstance(member, AggregateProjection):
+                    check_identity(member, stream_identity)
+
     def event_types(self) -> tuple[type, ...]:
         """List the event types that any registered projection names."""
         members = (member for item in self._registered for member in members_of(item.projection))
@@ -296,6 +314,9 @@ class Projections:
         new = Registration(projection, lifecycle, shard_name(projection), document_key(projection))
         for other in self._registered:
             _check_apart(new, other)
+        for part in (projection, *members_of(projection)):
+            if isinstance(part, (Composite, FlatTable)):
+                part.seal()
         self._registered.append(new)
 
 

@@ -1,8 +1,8 @@
 """Committing a session's queue: everything or nothing, in as few round trips as possible."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from typing import Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import attrs
@@ -53,6 +53,7 @@ _PERHAPS_REPEATED: Final = (
 )
 """What a commit is refused for when it is tried again after it was carried out."""
 _COMPACT: Final = "select {schema}.compact_stream(%s, %s, %s, %s, %s, %s, %s)"
+_Callbacks: TypeAlias = list[Callable[[], Any]]
 
 
 @attrs.frozen
@@ -71,8 +72,11 @@ class Commit:
     queue: Queue
     locks: HeldLocks
 
-    async def run(self) -> None:
+    async def run(self) -> _Callbacks:
         """Write everything, or nothing, and then give the events their places.
+
+        Returns:
+            What waits for the commit, which is done: the session's, then inline projections'.
 
         Raises:
             StreamCollisionError: a stream that was to be started exists.
@@ -88,7 +92,8 @@ class Commit:
         recorded: dict[UUID, Event] = {}
         while True:
             try:
-                recorded.update(await self._write(appends))
+                written, callbacks = await self._write(appends)
+                recorded.update(written)
             except _PERHAPS_REPEATED as refusal:
                 repeated = await self._repeated(appends, refusal)
                 recorded.update(repeated)
@@ -99,6 +104,7 @@ class Commit:
             await self.locks.commit()
         for queued in self.queue.appends:
             queued.action.settle(recorded[event.id] for event in queued.action.events)
+        return callbacks
 
     async def _repeated(
         self, appends: Sequence[QueuedAppend], refusal: FlowstoreError
@@ -122,7 +128,7 @@ class Commit:
         statement = find_stored(self.engine.sql, self.engine.codec, events)
         return await fetch_rows(self.locks.lend, statement)
 
-    async def _write(self, appends: Sequence[QueuedAppend]) -> dict[UUID, Event]:
+    async def _write(self, appends: Sequence[QueuedAppend]) -> tuple[dict[UUID, Event], _Callbacks]:
         plan = self._plan(appends) if appends else None
         await see_to_tables(self.engine, self.queue.operations)
         with translate_errors(), refused_commits(plan, self.queue.operations):
@@ -130,7 +136,7 @@ class Commit:
                 if self.locks.connection is not None:
                     return await self._write_in_order(connection, plan)
                 if plan is None or not self.engine.options.projections.inline():
-                    return await self._write_at_once(connection, plan)
+                    return await self._write_at_once(connection, plan), self.queue.callbacks
                 async with connection.transaction():
                     return await self._write_in_order(connection, plan)
 
@@ -158,7 +164,7 @@ class Commit:
 
     async def _write_in_order(
         self, connection: Connection, plan: AppendPlan | None
-    ) -> dict[UUID, Event]:
+    ) -> tuple[dict[UUID, Event], _Callbacks]:
         """Write one after the other, in the transaction that is under way."""
         recorded: dict[UUID, Event] = {}
         queue = self.queue
@@ -173,7 +179,7 @@ class Commit:
         await see_to_tables(self.engine, queue.operations)
         for statement in operation_statements(self.engine, queue.operations):
             await connection.execute(statement.query, statement.parameters)
-        return recorded
+        return recorded, queue.callbacks
 
 
 def _by_id(plan: AppendPlan, answer: Appended) -> dict[UUID, Event]:

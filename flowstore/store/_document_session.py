@@ -108,7 +108,7 @@ class DocumentSession:
         """
         self._queue.add(QueuedSql(sql, params or None))
 
-    def after_commit(self, callback: Callable[[], Any]) -> None:
+    def after_commit(self, callback: Callable[[], Any], /) -> None:
         """Call a function, plain or async, once what is queued now has been committed.
 
         It isn't called when the commit fails, and never in a rebuild.

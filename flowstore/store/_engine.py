@@ -88,9 +88,16 @@ class Engine:
             )
         return stream_id
 
-    async def kept(self, cls: type[Any]) -> DocumentType:
-        """Tell how documents of a class are kept, their table being there."""
+    async def kept(self, cls: type[Any], version: int | None = None) -> DocumentType:
+        """Tell how documents of a class are kept, their table being there.
+
+        Args:
+            cls: the class.
+            version: of the projection that produces them; None takes the registered one's.
+        """
         kind = self.catalogue.describe(cls)
+        if version is not None:
+            kind = self.options.documents.resolved({cls: version}).describe(cls)
         await self.tables.ensure([kind])
         return kind
 
@@ -105,8 +112,10 @@ def make_engine(
     """Put together what sessions share, making known what the projections name.
 
     Raises:
-        RegistrationError: a projection produces a class that can't be a document.
+        RegistrationError: a projection produces a class that can't be a document, or an
+            aggregate's `id` can't hold a stream's identity.
     """
+    options.projections.check_stream_identity(str if options.stream_identity == "string" else UUID)
     options.events.add_types(*options.projections.event_types())
     sql = SchemaSql(options.schema, options.stream_identity)
     codec = DocumentCodec(options.events.converter)

@@ -97,15 +97,15 @@ async def discard(engine: Engine, letter: DeadLetter) -> None:
 async def tear_down(engine: Engine, projection: IProjection) -> None:
     """Delete a projection's documents, progress and dead letters, in one transaction.
 
-    What it wrote by SQL is its own `teardown(session)` to delete, if it has one.
+    Those of its own version: another one's stay. What it wrote by SQL is its own `teardown(session)` to delete, if it has one.
 
     Raises:
         DatabaseError: PostgreSQL refused a statement, or can't be reached.
     """
     shard = shard_name(projection)
     statements = [Statement(engine.sql.statement(_FORGET), (shard, shard))]
-    for document_type in produced_by(projection):
-        kind = await engine.kept(document_type)
+    for document_type, version in produced_by(projection).items():
+        kind = await engine.kept(document_type, version)
         statements.append(Statement(engine.sql.statement(_DELETE_ALL, kind.table)))
     own: Any = getattr(projection, "teardown", None)
     with translate_errors():

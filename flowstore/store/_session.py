@@ -68,14 +68,14 @@ class Session(DocumentSession):
         """
         queue = self._queue.take()
         try:
-            await self._make_commit(queue).run()
+            callbacks = await self._make_commit(queue).run()
         except BaseException:
             self._queue.put_back(queue)
             raise
         self._remember_versions(queue)
         if queue.appends:
             self._engine.appended()
-        await run_callbacks(queue.callbacks)
+        await run_callbacks(callbacks)
 
     def _make_commit(self, queue: Queue) -> Commit:
         return Commit(self._engine, self._tenant, queue, self._locks)

@@ -210,10 +210,19 @@ class EventStore(StoreUpkeep):
         if not rebuilding:
             await run_callbacks(session.queued.callbacks)
 
+    async def call_after_commit(self, session: ProjectionUnit) -> None:
+        """Call what waits for a unit's commit, of which `commit_batch` couldn't tell that it was.
+
+        For whoever found out by the progress that a commit happened whose reply was lost.
+        """
+        await run_callbacks(session.queued.callbacks)
+
     async def teardown(self, projection: IProjection) -> None:
         """Delete a projection's documents, progress and dead letters, in one transaction.
 
-        What it wrote by SQL stays, unless it has an `async teardown(session)`.
+        Those of the version that the projection says, registered or not: so it takes away what an
+        old version has left, as `store.teardown(aggregate_projection(Issue, version=1))`. What it
+        wrote by SQL stays, unless it has an `async teardown(session)`.
 
         Raises:
             DatabaseError: PostgreSQL refused, or can't be reached.

@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, LiteralString, TypeAlias, TypeVar
 from uuid import UUID
@@ -117,6 +117,9 @@ class _MemorySession:
 
     def execute(self, sql: LiteralString, /, *_params: Any) -> None:
         raise NotInMemoryError(f"there is no database here to execute {sql!r}: use a real store")
+
+    def after_commit(self, callback: Callable[[], Any], /) -> None:
+        """Leave it out, as a rebuild does: here is nothing that is ever committed for good."""
 
     def change_rows(self, table: Table, /, *_changes: RowChange) -> None:
         raise _no_table(table)

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from flowstore.daemon import Store
 from flowstore.events import Event, EventStream, group_by_stream_id
 from flowstore.projections import IProjection, Projections, apply_projection, shard_name
 from flowstore.store import EventStore, StoreOptions, open_event_store
@@ -83,6 +84,17 @@ def opening(pg_dsn: str, schema: str) -> Callable[..., AbstractAsyncContextManag
         return open_event_store(
             pg_dsn, StoreOptions(**{"schema": schema, "projections": projections, **options})
         )
+
+    return open_with
+
+
+@pytest.fixture
+def serving(pg_dsn: str, schema: str) -> Callable[..., AbstractAsyncContextManager[Store]]:
+    """Open the test's schema as applications do: `async with serving(projections) as store`."""
+
+    def open_with(projections: Projections, *, cls: type[Store] = Store, **options: Any):
+        chosen = StoreOptions(**{"schema": schema, "projections": projections, **options})
+        return open_event_store(pg_dsn, chosen, cls=cls)
 
     return open_with
 

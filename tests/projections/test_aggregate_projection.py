@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowstore.errors import RegistrationError
 from flowstore.events import Compacted, Event, EventStream, group_by_stream_id
 from flowstore.projections import IProjection, aggregate_projection, apply_projection
 
@@ -173,3 +174,72 @@ def test_it_is_an_iprojection():
     assert isinstance(projection, IProjection)
     assert projection.produces is Account
     assert set(projection.consumes) == {Deposited, Withdrawn, Closed, Compacted}
+
+
+# -- enrichment --
+
+
+@attrs.frozen
+class Sold:
+    article: str
+    price: int = 0
+
+
+@attrs.define
+class Price:
+    id: str
+    amount: int
+
+
+@attrs.define
+class Till:
+    id: str
+    total: int = 0
+
+    def apply_sold(self, sold: Sold) -> None:
+        self.total += sold.price
+
+
+async def with_prices(session, events):
+    found = await session.load_many(Price, {event.data.article for event in events})
+    prices = {price.id: price.amount for price in found}
+    return [
+        attrs.evolve(event, data=attrs.evolve(event.data, price=prices.get(event.data.article, 0)))
+        for event in events
+    ]
+
+
+async def test_enrich_runs_once_a_batch_and_handlers_see_what_it_put_in(stream_of, memory_session):
+    session = memory_session()
+    session.store(Price("lamp", 30), Price("chair", 50))
+    projection = aggregate_projection(Till, enrich=with_prices)
+    first = stream_of("a", Sold("lamp"), Sold("chair"))
+    await apply_projection(projection, session, [first, stream_of("b", Sold("lamp"), first=3)])
+    assert [session.documents[Till, key].total for key in "ab"] == [80, 30]
+    assert session.calls == ["load_many", "load_many"]
+
+
+async def test_a_plain_enrich_may_leave_the_events_as_they_are(stream_of, memory_session):
+    seen = []
+    projection = aggregate_projection(
+        Till, enrich=lambda _, events: seen.extend(event.sequence for event in events)
+    )
+    streams = [stream_of("a", Sold("x", 1), first=2), stream_of("b", Sold("x", 2))]
+    await apply_projection(projection, session := memory_session(), streams)
+    assert seen == [1, 2]
+    assert session.documents[Till, "a"].total == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda events: events[1:],
+        lambda events: [*events, events[-1]],
+        lambda events: [attrs.evolve(event, stream_id="elsewhere") for event in events],
+    ],
+    ids=["fewer", "more", "elsewhere"],
+)
+async def test_enrich_may_not_change_which_events_there_are(stream_of, memory_session, change):
+    projection = aggregate_projection(Till, enrich=lambda _, events: change(events))
+    with pytest.raises(RegistrationError, match="returned other events than it got"):
+        await apply_projection(projection, memory_session(), [stream_of("a", Sold("x"), Sold("y"))])
