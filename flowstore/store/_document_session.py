@@ -1,6 +1,6 @@
 """The document half of a session: queueing writes, and reading what is stored and queued."""
 
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, LiteralString, Self, TypeVar, cast
 
@@ -151,9 +151,8 @@ class DocumentSession:
             InvalidDocumentError: stored JSON doesn't fit the class.
             DatabaseError: PostgreSQL refused, or can't be reached.
         """
-        kind = await self._engine.kept(document_type)
-        statement = find_documents(self._engine, kind, self._tenant, equal_to)
-        return self._decoded(kind, await fetch_rows(self._lend, statement))
+        kind = self._engine.catalogue.describe(document_type)
+        return self._decoded(kind, await self._find_rows(kind, equal_to))
 
     async def query(
         self, document_type: type[_T], where: LiteralString, /, *params: Any
@@ -213,14 +212,24 @@ class DocumentSession:
         return None if queued else stored.get(key[2])
 
     async def _stored(self, kind: DocumentType, identities: list[DocumentId]) -> dict[Any, Any]:
-        await self._engine.tables.ensure([kind])
-        statement = self._engine.documents.load(kind, self._tenant, identities)
-        rows = await fetch_rows(self._lend, statement)
+        rows = await self._load_rows(kind, identities)
         if kind.optimistic_concurrency:
             for identity, _, version in rows:
                 self._versions[self._tenant, kind.type, identity] = version
         decode = self._engine.documents.codec.decode
         return {identity: decode(kind.type, text) for identity, text, _ in rows}
+
+    async def _load_rows(self, kind: DocumentType, identities: list[DocumentId]) -> Sequence[Row]:
+        """Read id, JSON and version of those documents that there are, in any order."""
+        await self._engine.tables.ensure([kind])
+        statement = self._engine.documents.load(kind, self._tenant, identities)
+        return await fetch_rows(self._lend, statement)
+
+    async def _find_rows(self, kind: DocumentType, equal_to: Mapping[str, Any]) -> Sequence[Row]:
+        """Read id, JSON and version of the documents whose fields equal the values, by their ids."""
+        await self._engine.tables.ensure([kind])
+        statement = find_documents(self._engine, kind, self._tenant, equal_to)
+        return await fetch_rows(self._lend, statement)
 
     def _decoded(self, kind: DocumentType, rows: Iterable[tuple[Any, ...]]) -> list[Any]:
         decode = self._engine.documents.codec.decode

@@ -14,10 +14,10 @@ from flowstore.store._document_session import DocumentSession
 from flowstore.store._engine import Engine
 from flowstore.store._event_queries import query_events
 from flowstore.store._names import told_tenant
-from flowstore.store._rows import decode_row
+from flowstore.store._rows import EventRow, decode_row
 from flowstore.store._statements import Statement, fetch_rows
 
-__all__ = ["EventReader"]
+__all__ = ["EventReader", "StreamPart", "WholeStream"]
 
 _T = TypeVar("_T")
 
@@ -50,6 +50,25 @@ left join {schema}.events first
 left join {schema}.events last
     on last.tenant_id = s.tenant_id and last.stream_id = s.id and last.version = s.version
 where s.tenant_id = %s and s.id = %s"""
+
+
+@attrs.frozen
+class StreamPart:
+    """Say which events of a stream are wanted.
+
+    Attributes:
+        version: the last, inclusive; None for no bound.
+        from_version: the first, inclusive.
+        as_of: recorded up to this time, inclusive; None for no bound.
+        include_archived: an archived stream's too.
+        include_skipped: those too that projections pass over.
+    """
+
+    version: int | None
+    from_version: int
+    as_of: datetime | None
+    include_archived: bool
+    include_skipped: bool
 
 
 @attrs.frozen
@@ -116,11 +135,8 @@ class EventReader:
             raise InvalidEventError(
                 f"as_of={as_of!r} has no time zone: give it one, such as datetime.now(UTC)"
             )
-        parameters = (
-            *self._place(stream_id),
-            *(from_version, version, version, as_of, as_of, include_archived, include_skipped),
-        )
-        rows = await self._rows(Statement(self._engine.sql.statement(_STREAM), parameters))
+        wanted = StreamPart(version, from_version, as_of, include_archived, include_skipped)
+        rows = await self._stream_rows(self._place(stream_id), wanted)
         return [decode_row(self._engine.codec, row) for row in rows]
 
     async def fetch_stream_state(self, stream_id: StreamId, /) -> StreamState | None:
@@ -220,6 +236,17 @@ class EventReader:
         if registration is not None and registration.lifecycle is Lifecycle.INLINE:
             return await self._session.load(aggregate, stream_id)
         return await self.aggregate_stream(aggregate, stream_id)
+
+    async def _stream_rows(
+        self, place: tuple[str, StreamId], wanted: StreamPart
+    ) -> Sequence[EventRow]:
+        """Read a part of a stream in version order, as `decode_row` takes it."""
+        version, as_of = wanted.version, wanted.as_of
+        parameters = (
+            *(*place, wanted.from_version, version, version, as_of, as_of),
+            *(wanted.include_archived, wanted.include_skipped),
+        )
+        return await self._rows(Statement(self._engine.sql.statement(_STREAM), parameters))
 
     async def _stand(self, stream_id: StreamId) -> tuple[int, bool]:
         """Tell a stream's version, 0 if it doesn't exist, and whether it is archived."""

@@ -14,7 +14,7 @@ from flowstore.postgres import Connection, translate_errors
 from flowstore.store._sql import SchemaSql
 from flowstore.store._statements import Lend
 
-__all__ = ["HeldLocks"]
+__all__ = ["HeldLocks", "milliseconds"]
 
 _LOCK: Final = "select version, archived from {schema}.lock_stream(%s, %s, %s)"
 _LOCKED_OUT: Final = frozenset({"55P03", "40P01"})  # waited for too long; waited for each other
@@ -72,14 +72,14 @@ class HeldLocks:
             InvalidEventError: the time isn't positive.
             DatabaseError: PostgreSQL refused, or can't be reached.
         """
-        milliseconds = _milliseconds(seconds)
+        wait = milliseconds(seconds)
         was_held = self._connection is not None
         try:
             with translate_errors(), _locked_out(stream_id, seconds):
                 connection = await self._begun()
                 async with connection.transaction():
                     query = self._sql.statement(_LOCK)
-                    cursor = await connection.execute(query, (tenant, stream_id, milliseconds))
+                    cursor = await connection.execute(query, (tenant, stream_id, wait))
                     version, archived = await cursor.fetchone() or (0, False)
         except BaseException:
             if not was_held:
@@ -116,7 +116,12 @@ class HeldLocks:
         return self._connection
 
 
-def _milliseconds(seconds: Any) -> int | None:
+def milliseconds(seconds: Any) -> int | None:
+    """Give the time to wait for a lock in milliseconds; None waits for as long as it takes.
+
+    Raises:
+        InvalidEventError: it isn't positive.
+    """
     if seconds is None or seconds == math.inf:
         return None
     if not seconds > 0:

@@ -3,14 +3,18 @@
 Needs the extra `testing`.
 """
 
+from flowstore.store.memory import CommitStep, MemoryDatabase, NotInMemoryError
 from flowstore.testing._delivery_laws import check_no_skip_no_repeat, check_stream_order
-from flowstore.testing._memory import NotInMemoryError
+from flowstore.testing._memory_store import MemoryStore
 from flowstore.testing._page_law import check_pages_fold_alike
 from flowstore.testing._recording import RecordingProjection
 from flowstore.testing._scenario import ProjectionScenario
 from flowstore.testing._strategies import event_histories, page_sizes
 
 __all__ = [
+    "CommitStep",
+    "MemoryDatabase",
+    "MemoryStore",
     "NotInMemoryError",
     "ProjectionScenario",
     "RecordingProjection",

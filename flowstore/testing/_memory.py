@@ -11,20 +11,16 @@ import attrs
 from cattrs import Converter
 
 from flowstore.codec import DocumentCodec, make_converter
-from flowstore.errors import FlowstoreError
 from flowstore.events import Event, EventStream, group_by_stream_id
 from flowstore.projections import IProjection, RowChange, Table
+from flowstore.store.memory import NotInMemoryError
 
-__all__ = ["DocumentKey", "Memory", "NotInMemoryError"]
+__all__ = ["DocumentKey", "Memory"]
 
 _T = TypeVar("_T")
 
 DocumentKey: TypeAlias = tuple[str | None, type[Any], UUID | str | int]
 """Tenant, class and identity of a document."""
-
-
-class NotInMemoryError(FlowstoreError):
-    """A projection asked for what only a store on a database can do."""
 
 
 class Memory:

@@ -1,0 +1,279 @@
+"""Committed rows and transactions over them, isolated as PostgreSQL's READ COMMITTED does it."""
+
+import math
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal, NoReturn, Protocol, TypeAlias, cast
+
+import attrs
+import trio
+
+from flowstore.store._incoming import StreamKey
+from flowstore.store._signals import Signals
+from flowstore.store.memory._errors import NotInMemoryError
+from flowstore.store.memory._row_locks import Place, RowLocks
+from flowstore.store.memory._rows import EVENTS, K, Rows, StoredEvent, V
+
+__all__ = ["CommitStep", "MemoryDatabase", "Pause", "Transaction", "View", "give_way"]
+
+CommitStep: TypeAlias = Literal["before numbers", "numbers drawn", "before commit", "committed"]
+"""A place in a transaction: its streams are locked and at the expected versions; its events have
+sequences, which nobody sees; everything is written, which nobody sees; everybody sees it."""
+
+Pause: TypeAlias = Callable[[CommitStep], Awaitable[None]]
+
+_BEGINNING: Final = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+async def give_way(_step: CommitStep) -> None:
+    """Let other tasks run."""
+    await trio.lowlevel.checkpoint()
+
+
+def _no_connection() -> NoReturn:
+    raise NotInMemoryError("there is no database here to be notified")
+
+
+class View(Protocol):
+    """Rows as somebody sees them: committed ones, or with a transaction's own over them."""
+
+    def get(self, rows: Rows[K, V], key: K) -> V | None:
+        """Give a row; None if there is none."""
+        ...
+
+    def scan(self, rows: Rows[K, V]) -> list[tuple[K, V]]:
+        """Give all rows of a table with their keys."""
+        ...
+
+    def stream(self, stream: StreamKey) -> list[StoredEvent]:
+        """Give a stream's events in version order."""
+        ...
+
+
+class MemoryDatabase:
+    """Hold what one or several `MemoryStore`s keep, as PostgreSQL would.
+
+    Every transaction sees what is committed at each of its reads, and its own writes over that;
+    rows it writes are locked until it ends; its sequence numbers are gone if it is rolled back.
+
+    Args:
+        beginning: what its clock shows when it is first asked; from then on the clock goes with
+            trio's, which a test may stop, or let jump.
+    """
+
+    def __init__(self, beginning: datetime = _BEGINNING) -> None:
+        self.locks = RowLocks()
+        self.position = 0
+        self.signals = Signals("memory", "memory", _no_connection)
+        self._tables: dict[str, dict[Any, Any]] = {}
+        self._sequences: list[int] = []
+        self._streams: dict[StreamKey, list[int]] = {}
+        self._open: dict[int, Transaction] = {}
+        self._begun = 0
+        self._latest = self._since = beginning
+        self._run: Any = None
+        self._origin = 0.0
+
+    def now(self) -> datetime:
+        """Tell the time; it goes on from where it stood when a new event loop asks."""
+        run, seconds = trio.lowlevel.current_trio_token(), trio.current_time()
+        if run is not self._run:
+            self._run, self._origin, self._since = run, seconds, self._latest
+        self._latest = self._since + timedelta(seconds=seconds - self._origin)
+        return self._latest
+
+    # -- reading -----------------------------------------------------------------------------
+
+    def get(self, rows: Rows[K, V], key: K) -> V | None:
+        """Give a committed row."""
+        return cast("V | None", self._table(rows).get(key))
+
+    def scan(self, rows: Rows[K, V]) -> list[tuple[K, V]]:
+        """Give a table's committed rows."""
+        return list(cast("dict[K, V]", self._table(rows)).items())
+
+    def stream(self, stream: StreamKey) -> list[StoredEvent]:
+        """Give a stream's committed events in version order."""
+        events = self._table(EVENTS)
+        return [events[sequence] for sequence in self._streams.get(stream, ())]
+
+    def between(self, floor: int, mark: int) -> Iterator[StoredEvent]:
+        """Yield the committed events of (floor, mark] in the order of their sequence."""
+        events = self._table(EVENTS)
+        first, last = bisect_right(self._sequences, floor), bisect_right(self._sequences, mark)
+        return (events[sequence] for sequence in self._sequences[first:last])
+
+    def highest(self) -> int:
+        """Give the highest committed sequence; 0 if there is none."""
+        return self._sequences[-1] if self._sequences else 0
+
+    def bound(self) -> int | None:
+        """Give the lowest number that an open transaction has published; None if none has."""
+        bounds = [each.bound for each in self._open.values() if each.bound is not None]
+        return min(bounds, default=None)
+
+    def open_transactions(self) -> "list[Transaction]":
+        """List the transactions that are under way, the oldest first."""
+        return list(self._open.values())
+
+    def _table(self, rows: Rows[Any, Any]) -> dict[Any, Any]:
+        return self._tables.setdefault(rows.name, {})
+
+    # -- transactions ------------------------------------------------------------------------
+
+    def begin(self) -> "Transaction":
+        """Begin a transaction; whoever does sees to its end."""
+        self._begun += 1
+        begun = Transaction(self, self._begun, trio.current_time())
+        self._open[begun.number] = begun
+        return begun
+
+    async def commit(self, transaction: "Transaction", pause: Pause) -> None:
+        """Make everything visible at once; from then on no cancellation stops it."""
+        await pause("before commit")
+        transaction.commit()
+        with trio.CancelScope(shield=True):
+            await pause("committed")
+
+    @asynccontextmanager
+    async def transaction(self, pause: Pause) -> "AsyncGenerator[Transaction]":
+        """Run a transaction around the block: committed at its end, rolled back by an error."""
+        begun = self.begin()
+        try:
+            yield begun
+            await self.commit(begun, pause)
+        finally:
+            begun.rollback()
+
+    def end(self, transaction: "Transaction", written: dict[Place, Any]) -> None:
+        """Take a transaction's writes over, and forget it."""
+        del self._open[transaction.number]
+        for (table, key), value in written.items():
+            rows = self._tables.setdefault(table, {})
+            if table == EVENTS.name:
+                self._index(cast("int", key), rows.get(key), value)
+            if value is None:
+                rows.pop(key, None)
+            else:
+                rows[key] = value
+
+    def _index(self, sequence: int, old: StoredEvent | None, new: StoredEvent | None) -> None:
+        if (old is None) is (new is None):
+            return  # versions rise with sequences, so that its place stays the same
+        if new is not None:
+            insort(self._sequences, sequence)
+            insort(self._streams.setdefault(new.stream, []), sequence)
+        elif old is not None:
+            _take_out(self._sequences, sequence)
+            _take_out(self._streams[old.stream], sequence)
+
+
+def _take_out(ordered: list[int], number: int) -> None:
+    del ordered[bisect_left(ordered, number)]
+
+
+@attrs.define(eq=False)
+class Transaction:
+    """Gather writes that nobody else sees, and hold the locks that they need.
+
+    Attributes:
+        database: what it is a transaction of.
+        number: how many began before it, and itself.
+        begun: when, by trio's clock.
+        bound: what it published before it drew its first number: all of them are above that.
+    """
+
+    database: MemoryDatabase
+    number: int
+    begun: float
+    bound: int | None = None
+    _written: dict[Place, Any] = attrs.field(factory=dict[Place, Any], init=False)
+    # A dict for its order: who waited goes on in an order that can be repeated.
+    _held: dict[Place, None] = attrs.field(factory=dict[Place, None], init=False)
+    _is_over: bool = attrs.field(default=False, init=False)
+
+    # -- reading -----------------------------------------------------------------------------
+
+    def get(self, rows: Rows[K, V], key: K) -> V | None:
+        """Give a row as this transaction sees it now."""
+        place = (rows.name, key)
+        return self._written[place] if place in self._written else self.database.get(rows, key)
+
+    def scan(self, rows: Rows[K, V]) -> list[tuple[K, V]]:
+        """Give a table's rows as this transaction sees them now."""
+        found = dict(self.database.scan(rows))
+        for (table, key), value in self._written.items():
+            if table == rows.name:
+                found[cast("Any", key)] = value
+        return [(key, value) for key, value in found.items() if cast("Any", value) is not None]
+
+    def stream(self, stream: StreamKey) -> list[StoredEvent]:
+        """Give a stream's events as this transaction sees them now."""
+        found: dict[int, StoredEvent | None] = {
+            event.sequence: event for event in self.database.stream(stream)
+        }
+        for (table, key), event in self._written.items():
+            if table == EVENTS.name and (key in found or (event and event.stream == stream)):
+                found[cast("int", key)] = event
+        return [event for _, event in sorted(found.items()) if event is not None]
+
+    # -- writing -----------------------------------------------------------------------------
+
+    async def lock(self, rows: Rows[K, Any], key: K, seconds: float = math.inf) -> None:
+        """Keep everybody else from writing a row until this transaction ends.
+
+        Raises:
+            LockedOutError: it took too long, or would take for ever.
+        """
+        place = (rows.name, key)
+        await self.database.locks.take(self, place, seconds)
+        self._held[place] = None
+
+    def put(self, rows: Rows[K, V], key: K, value: V) -> None:
+        """Write a row, which is locked."""
+        self._written[rows.name, key] = value
+
+    def delete(self, rows: Rows[K, Any], key: K) -> None:
+        """Delete a row, which is locked."""
+        self._written[rows.name, key] = None
+
+    def draw(self) -> int:
+        """Draw the next sequence number, having published a bound before the first."""
+        if self.bound is None:
+            self.bound = self.database.position
+        self.database.position += 1
+        return self.database.position
+
+    @contextmanager
+    def savepoint(self) -> Generator[None]:
+        """Undo what the block did, if it fails: writes, locks and the bound."""
+        written, held, bound = dict(self._written), dict(self._held), self.bound
+        try:
+            yield
+        except BaseException:
+            self._written, self.bound = written, bound
+            self._release(place for place in tuple(self._held) if place not in held)
+            raise
+
+    # -- ending ------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Make what was written visible, then let the locks go."""
+        self._end(self._written)
+
+    def rollback(self) -> None:
+        """Forget what was written; nothing if the transaction is over."""
+        if not self._is_over:
+            self._end({})
+
+    def _end(self, written: dict[Place, Any]) -> None:
+        self._is_over = True
+        self.database.end(self, written)
+        self._release(tuple(self._held))
+
+    def _release(self, places: Any) -> None:
+        for place in places:
+            del self._held[place]
+            self.database.locks.release(self, place)

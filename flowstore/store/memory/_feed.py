@@ -1,0 +1,84 @@
+"""Reading memory in the order of its sequence."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import attrs
+import trio
+
+from flowstore.events import EventPage
+from flowstore.store._feed import Feed, OpenAppend
+from flowstore.store._rows import decode_page
+from flowstore.store.memory._database import MemoryDatabase
+from flowstore.store.memory._rows import STREAMS, StoredEvent
+
+__all__ = ["MemoryFeed"]
+
+
+@attrs.define(eq=False)
+class MemoryFeed(Feed):
+    """Read events in the order of their sequence, as far as nothing can still appear below.
+
+    Attributes:
+        database: what is read.
+    """
+
+    database: MemoryDatabase = attrs.field(kw_only=True)
+
+    async def high_water(self, leading_edge_buffer: float) -> int:
+        """Give the mark: the position, or the lowest bound that an open append has published."""
+        await trio.lowlevel.checkpoint()
+        position, bound = self.database.position, self.database.bound()
+        safe = position if bound is None else min(position, bound)
+        self._safe = safe = max(safe, min(self._safe, position))
+        if leading_edge_buffer <= 0:
+            return safe
+        cutoff = self.database.now() - timedelta(seconds=leading_edge_buffer)
+        for event in reversed(list(self.database.between(0, safe))):
+            if event.recorded <= cutoff:
+                break
+            safe = event.sequence - 1
+        return safe
+
+    async def highest_sequence(self) -> int:
+        """Give the highest sequence that is visible; 0 if there is none."""
+        await trio.lowlevel.checkpoint()
+        return self.database.highest()
+
+    async def sequence_before(self, when: datetime) -> int:
+        """Give the highest sequence that was recorded before a time; 0 if there is none."""
+        await trio.lowlevel.checkpoint()
+        events = self.database.between(0, self.database.highest())
+        return max((event.sequence for event in events if event.recorded < when), default=0)
+
+    async def open_appends(self) -> list[OpenAppend]:
+        """List the transactions under way that hold the mark, the lowest bound first."""
+        await trio.lowlevel.checkpoint()
+        now = trio.current_time()
+        found = [
+            OpenAppend(each.bound, each.number, "flowstore", now - each.begun, "active", None)
+            for each in self.database.open_transactions()
+            if each.bound is not None
+        ]
+        return sorted(found, key=lambda each: (each.bound, each.pid))
+
+    async def fetch_page(
+        self, floor: int, mark: int, *, types: Sequence[type], limit: int, include_archived: bool
+    ) -> EventPage:
+        """Read and decode at most `limit` events of (floor, mark]."""
+        names = frozenset(self._stored_names(tuple(types))) if types else frozenset[str]()
+        await trio.lowlevel.checkpoint()
+        found: list[StoredEvent] = []
+        for event in self.database.between(floor, mark):
+            if len(found) == limit:
+                break
+            is_wanted = not event.skipped and (not names or event.type_name in names)
+            if is_wanted and (include_archived or not self._is_archived(event)):
+                found.append(event)
+        ceiling = found[-1].sequence if len(found) == limit else max(floor, mark)
+        rows = [event.row() for event in found]
+        return EventPage(floor, ceiling, *decode_page(self._engine.codec, rows))
+
+    def _is_archived(self, event: StoredEvent) -> bool:
+        stream = self.database.get(STREAMS, event.stream)
+        return stream is not None and stream.archived
