@@ -42,7 +42,7 @@ from flowstore.store._repeats import (
 )
 from flowstore.store._statements import Row, Statement, fetch_rows, lend_again, run_as_one
 
-__all__ = ["Commit", "operation_statements", "see_to_tables"]
+__all__ = ["Callbacks", "Commit", "operation_statements", "see_to_tables"]
 
 _ARCHIVE: Final = "select {schema}.archive_stream(%s, %s)"
 _PERHAPS_REPEATED: Final = (
@@ -53,7 +53,7 @@ _PERHAPS_REPEATED: Final = (
 )
 """What a commit is refused for when it is tried again after it was carried out."""
 _COMPACT: Final = "select {schema}.compact_stream(%s, %s, %s, %s, %s, %s, %s)"
-_Callbacks: TypeAlias = list[Callable[[], Any]]
+Callbacks: TypeAlias = list[Callable[[], Any]]
 
 
 @attrs.frozen
@@ -72,7 +72,7 @@ class Commit:
     queue: Queue
     locks: HeldLocks
 
-    async def run(self) -> _Callbacks:
+    async def run(self) -> Callbacks:
         """Write everything, or nothing, and then give the events their places.
 
         Returns:
@@ -128,7 +128,7 @@ class Commit:
         statement = find_stored(self.engine.sql, self.engine.codec, events)
         return await fetch_rows(self.locks.lend, statement)
 
-    async def _write(self, appends: Sequence[QueuedAppend]) -> tuple[dict[UUID, Event], _Callbacks]:
+    async def _write(self, appends: Sequence[QueuedAppend]) -> tuple[dict[UUID, Event], Callbacks]:
         plan = self._plan(appends) if appends else None
         await see_to_tables(self.engine, self.queue.operations)
         with translate_errors(), refused_commits(plan, self.queue.operations):
@@ -164,7 +164,7 @@ class Commit:
 
     async def _write_in_order(
         self, connection: Connection, plan: AppendPlan | None
-    ) -> tuple[dict[UUID, Event], _Callbacks]:
+    ) -> tuple[dict[UUID, Event], Callbacks]:
         """Write one after the other, in the transaction that is under way."""
         recorded: dict[UUID, Event] = {}
         queue = self.queue

@@ -95,11 +95,15 @@ class Engine:
             cls: the class.
             version: of the projection that produces them; None takes the registered one's.
         """
-        kind = self.catalogue.describe(cls)
-        if version is not None:
-            kind = self.options.documents.resolved({cls: version}).describe(cls)
+        kind = self.kind_of(cls, version)
         await self.tables.ensure([kind])
         return kind
+
+    def kind_of(self, cls: type[Any], version: int | None = None) -> DocumentType:
+        """Tell how documents of a class are kept by a version of the projection that makes them."""
+        if version is None:
+            return self.catalogue.describe(cls)
+        return self.options.documents.resolved({cls: version}).describe(cls)
 
 
 def make_engine(

@@ -6,7 +6,7 @@ from uuid import UUID
 import attrs
 
 from flowstore.events import Event
-from flowstore.store._commit import Commit
+from flowstore.store._commit import Callbacks, Commit
 from flowstore.store._inline import apply_inline
 from flowstore.store._queue import QueuedAppend
 from flowstore.store._statements import Row
@@ -29,7 +29,8 @@ class MemoryCommit(Commit):
 
     async def write(self) -> list[Event]:
         """Write everything, and give the events with their places."""
-        return list((await self._write(list(self.queue.appends))).values())
+        recorded, _ = await self._write(list(self.queue.appends))
+        return list(recorded.values())
 
     async def _find_stored(self, events: Sequence[Event]) -> Sequence[Row]:
         database, encode = self.locks.database, self.engine.codec.encode
@@ -45,9 +46,9 @@ class MemoryCommit(Commit):
                 rows.append((stored.id, stream_id, *place, tenant, same))
         return rows
 
-    async def _write(self, appends: Sequence[QueuedAppend]) -> dict[UUID, Event]:
+    async def _write(self, appends: Sequence[QueuedAppend]) -> tuple[dict[UUID, Event], Callbacks]:
         if not appends and not self.queue.operations:
-            return {}
+            return {}, self.queue.callbacks
         transaction = self.locks.transaction
         if transaction is not None:
             # Behind a savepoint, so that what fails doesn't lose the session's locks.
@@ -58,20 +59,21 @@ class MemoryCommit(Commit):
 
     async def _write_in(
         self, transaction: Transaction, appends: Sequence[QueuedAppend]
-    ) -> dict[UUID, Event]:
+    ) -> tuple[dict[UUID, Event], Callbacks]:
+        queue = self.queue
         planned = None if not appends else self._planned(appends)
         # Before the first event is written, where the database's statements are made as well.
-        writes = prepare_writes(self.engine, self.queue.operations)
+        writes = prepare_writes(self.engine, queue.operations)
         recorded: dict[UUID, Event] = {}
         if planned is not None:
             recorded = await planned.write(transaction, self.locks.pause)
             if self.engine.options.projections.inline():
                 lend = ReadsFrom(transaction)
-                unit = MemoryUnit(self.engine, self.tenant, self.queue.copy(), lend=lend)
+                unit = MemoryUnit(self.engine, self.tenant, queue.copy(), lend=lend)
                 queue = await apply_inline(self.engine, unit, list(recorded.values()))
                 writes = prepare_writes(self.engine, queue.operations)
         await write_all(transaction, writes, self.engine)
-        return recorded
+        return recorded, queue.callbacks
 
     def _planned(self, appends: Sequence[QueuedAppend]) -> MemoryAppend:
         return plan_memory_append(

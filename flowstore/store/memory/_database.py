@@ -10,7 +10,9 @@ from typing import Any, Final, Literal, NoReturn, Protocol, TypeAlias, cast
 import attrs
 import trio
 
+from flowstore.errors import SchemaError
 from flowstore.store._incoming import StreamKey
+from flowstore.store._options import StoreOptions
 from flowstore.store._signals import Signals
 from flowstore.store.memory._errors import NotInMemoryError
 from flowstore.store.memory._row_locks import Place, RowLocks
@@ -65,6 +67,7 @@ class MemoryDatabase:
 
     def __init__(self, beginning: datetime = _BEGINNING) -> None:
         self.locks = RowLocks()
+        self._identity = ""
         self.position = 0
         self.signals = Signals("memory", "memory", _no_connection)
         self._tables: dict[str, dict[Any, Any]] = {}
@@ -75,6 +78,19 @@ class MemoryDatabase:
         self._latest = self._since = beginning
         self._run: Any = None
         self._origin = 0.0
+
+    def adopt(self, options: StoreOptions) -> None:
+        """Let a store in; the first one says what streams are known by.
+
+        Raises:
+            SchemaError: streams are known otherwise here.
+        """
+        self._identity = self._identity or options.stream_identity
+        if self._identity != options.stream_identity:
+            raise SchemaError(
+                f"this database knows streams by stream_identity={self._identity!r}, and these"
+                f" options say {options.stream_identity!r}: use another database"
+            )
 
     def now(self) -> datetime:
         """Tell the time; it goes on from where it stood when a new event loop asks."""

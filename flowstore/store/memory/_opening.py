@@ -22,7 +22,9 @@ def memory_engine(options: StoreOptions, database: MemoryDatabase, random: Rando
     Raises:
         RegistrationError: a projection produces a class that can't be a document, or keeps a
             table that this store can't keep.
+        SchemaError: the database's streams are known otherwise.
     """
+    database.adopt(options)
 
     def new_id() -> UUID:
         milliseconds = round((database.now() - _EPOCH).total_seconds() * 1000)

@@ -84,8 +84,8 @@ class MemoryShards:
                 if letter.shard == shard:
                     await _remove(transaction, DEAD_LETTERS, key)
             await _remove(transaction, PROGRESS, shard)
-            for document_type in produced_by(projection):
-                rows = documents_of(self.engine.catalogue.describe(document_type))
+            for document_type, version in produced_by(projection).items():
+                rows = documents_of(self.engine.kind_of(document_type, version))
                 for key, _ in transaction.scan(rows):
                     await _remove(transaction, rows, key)
             writes = prepare_writes(self.engine, unit.queued.operations)
