@@ -1,0 +1,199 @@
+"""flowstore itself, as an application uses it: sessions, import, pages and a daemon."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+
+import attrs
+import trio
+from _store_cases import Bench, Documents, Drawn, Entry, Job
+from _store_work import APPENDS, PAGE_SIZE, Batch, history
+
+from flowstore import ProjectionDaemon, Store, StoreOptions, open_store
+from flowstore.cli._projects import ActiveProject
+from flowstore.postgres import Connection
+
+NAME = "flowstore"
+SOURCE = "flowstore_source"
+"""The schema with the history that is read, caught up and rebuilt."""
+
+
+def options(schema: str, shards: int = 1) -> StoreOptions:
+    """Register the project view: once, or as so many shards with documents of their own."""
+    made = StoreOptions(schema=schema)
+    for view in views(shards):
+        made.projections.aggregate_streams_with(view)
+    return made
+
+
+def views(shards: int) -> list[type[ActiveProject]]:
+    """Give the view, and subclasses of it that differ in name only."""
+    names = [f"ActiveProject{number}" for number in range(1, shards)]
+    return [ActiveProject, *(attrs.define(type(name, (ActiveProject,), {})) for name in names)]
+
+
+async def source(bench: Bench) -> str:
+    """Import the history once, and give its schema."""
+
+    async def load() -> str:
+        async with open_store(bench.dsn, options(SOURCE)) as store:
+            await store.import_events(bench.facts())
+            async with store.connection() as connection:
+                await connection.execute("analyze")
+        return SOURCE
+
+    return await bench.once(SOURCE, load)
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+def appending(key: str) -> Callable[[Bench], AbstractAsyncContextManager[Job]]:
+    @asynccontextmanager
+    async def opened(bench: Bench) -> AsyncIterator[Job]:
+        drawn = Drawn(bench, key)
+        schema = f"flowstore_{key.replace(', ', '_').replace(' ', '_')}"
+        async with open_store(bench.dsn, options(schema)) as store:
+
+            async def run() -> None:
+                async with trio.open_nursery() as nursery:
+                    for share in drawn.shares:
+                        nursery.start_soon(append, store, share)
+
+            yield Job(run, drawn.count, drawn.draw)
+
+    return opened
+
+
+async def append(store: Store, batches: Sequence[Batch]) -> None:
+    for batch in batches:
+        async with store.session() as session:
+            session.events.append(batch.stream_id, *batch.events)
+            await session.save_changes()
+
+
+@asynccontextmanager
+async def importing(bench: Bench) -> AsyncIterator[Job]:
+    schema, events = "flowstore_import", bench.sizes.imported
+    facts = list(history(events, min(bench.sizes.streams, events)))
+    async with await Connection.connect(bench.dsn) as connection:
+
+        async def empty() -> None:
+            # Events are append-only, and TRUNCATE is refused: a new schema is the way.
+            await connection.execute(f"drop schema if exists {schema} cascade")
+            async with open_store(bench.dsn, options(schema)):
+                pass
+
+        async def run() -> None:
+            await opened.import_events(facts)
+
+        await empty()
+        async with open_store(bench.dsn, options(schema)) as opened:
+            yield Job(run, events, empty)
+
+
+# -- reading and projecting ------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def reading(bench: Bench) -> AsyncIterator[Job]:
+    async with open_store(bench.dsn, options(await source(bench))) as store:
+
+        async def run() -> None:
+            read, floor, mark = 0, 0, await store.high_water()
+            while floor < mark:
+                page = await store.fetch_page(floor, mark, limit=PAGE_SIZE)
+                read, floor = read + len(page.events), page.ceiling
+            if read != bench.sizes.events:
+                raise RuntimeError(f"read {read} events, not {bench.sizes.events}")
+
+        yield Job(run, bench.sizes.events)
+
+
+def projecting(
+    run: Callable[[ProjectionDaemon], object], *, wiped: bool
+) -> Callable[[Bench], AbstractAsyncContextManager[Job]]:
+    """Make a case that projects the history; outside the time its documents are wiped."""
+
+    @asynccontextmanager
+    async def opened(bench: Bench) -> AsyncIterator[Job]:
+        async with (
+            open_store(bench.dsn, options(await source(bench))) as store,
+            store.build_projection_daemon() as daemon,
+        ):
+
+            async def wipe() -> None:
+                await daemon.stop_all()
+                await store.teardown(store.options.projections.find(ActiveProject).projection)
+                await daemon.look_up()
+
+            yield Job(
+                partial(run, daemon),
+                bench.sizes.events,
+                wipe if wiped else None,
+                partial(documents, store, bench),
+            )
+
+    return opened
+
+
+async def documents(store: Store, bench: Bench) -> Documents:
+    async with store.session() as session:
+        ids = list(dict.fromkeys(stream_id for stream_id, _ in bench.facts()))
+        return {each.id: each for each in await session.load_many(ActiveProject, ids)}
+
+
+async def catch_up(daemon: ProjectionDaemon) -> None:
+    await daemon.catch_up()
+
+
+async def rebuild(daemon: ProjectionDaemon) -> None:
+    await daemon.rebuild(ActiveProject)
+
+
+async def run_to_the_tail(daemon: ProjectionDaemon) -> None:
+    await daemon.start_all()
+    await daemon.wait_for_non_stale_results()
+
+
+def following(shards: int) -> Callable[[Bench], AbstractAsyncContextManager[Job]]:
+    """Make a case that appends while shards run, until all of them have the last event."""
+
+    @asynccontextmanager
+    async def opened(bench: Bench) -> AsyncIterator[Job]:
+        drawn = Drawn(bench, "append 10")
+        drawn.count = bench.sizes.tail
+        async with (
+            open_store(bench.dsn, options(f"flowstore_tail_{shards}", shards)) as store,
+            store.build_projection_daemon() as daemon,
+        ):
+            await daemon.start_all()
+
+            async def run() -> None:
+                for share in drawn.shares:
+                    await append(store, share)
+                await daemon.wait_for_non_stale_results()
+
+            yield Job(run, drawn.count, drawn.draw)
+
+    return opened
+
+
+ENTRIES = [
+    *(
+        Entry(key, NAME, appending(key), "events as objects, encoded in the time")
+        for key in APPENDS
+    ),
+    Entry("import", NAME, importing, "three indexes, and a row a stream"),
+    Entry("read", NAME, reading, "decoded: the events' classes, with their metadata"),
+    Entry("catch up", NAME, projecting(catch_up, wiped=True), "a commit a page of 500"),
+    Entry("rebuild", NAME, projecting(rebuild, wiped=False), "wiping included"),
+    Entry(
+        "continuous",
+        NAME,
+        projecting(run_to_the_tail, wiped=True),
+        "a running daemon, from nothing",
+    ),
+    Entry("ten shards", "flowstore, one shard", following(1)),
+    Entry("ten shards", "flowstore, ten shards", following(10)),
+]
