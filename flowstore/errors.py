@@ -22,6 +22,7 @@ __all__ = [
     "RebuildError",
     "RegistrationError",
     "SchemaError",
+    "ShardEditedError",
     "StaleResultsError",
     "StreamArchivedError",
     "StreamCollisionError",
@@ -197,7 +198,7 @@ class UnknownProjectionError(FlowstoreError):
 
 
 class ProgressConflictError(FlowstoreError):
-    """A shard's progress isn't where this owner left it: another owner has moved it.
+    """A shard isn't as its owner left it: somebody else moved it, or owns it by now.
 
     Attributes:
         shard: the shard's name.
@@ -206,13 +207,35 @@ class ProgressConflictError(FlowstoreError):
     """
 
     def __init__(self, shard: str, *, expected: int, found: int | None) -> None:
+        place = (
+            f"at sequence {found} as expected, and yet not this owner's any more: another owner"
+            " claimed it, or somebody rewound or rebuilt it"
+            if found == expected
+            else f"at sequence {found}, not {expected}: another owner moved it"
+        )
         super().__init__(
-            f"shard {shard!r} is at sequence {found}, not {expected}: another owner moved it; this"
-            " one has stopped and nothing of its page was kept"
+            f"shard {shard!r} is {place}; this one has stopped and nothing of its page was kept"
         )
         self.shard = shard
         self.expected = expected
         self.found = found
+
+
+class ShardEditedError(FlowstoreError):
+    """A shard's documents were written to beside its pages: a dead letter was retried.
+
+    Attributes:
+        shard: the shard's name.
+        edits: how often that has happened by now.
+    """
+
+    def __init__(self, shard: str, edits: int) -> None:
+        super().__init__(
+            f"a dead letter of shard {shard!r} was retried while a page of it was under way; nothing"
+            " of the page was kept: load its documents again, apply it again, commit it again"
+        )
+        self.shard = shard
+        self.edits = edits
 
 
 class StaleResultsError(FlowstoreError):

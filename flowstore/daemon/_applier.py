@@ -8,10 +8,10 @@ from typing import Literal
 import attrs
 
 from flowstore.daemon._retrying import Patience, is_passing
-from flowstore.errors import FlowstoreError, ProgressConflictError
+from flowstore.errors import FlowstoreError, ProgressConflictError, ShardEditedError
 from flowstore.events import DeadLetter, Event, EventBatch, EventFailure, EventStream
 from flowstore.projections import IProjection, apply_projection, shard_name
-from flowstore.store import EventStore, ProjectionUnit
+from flowstore.store import Claim, EventStore, ProjectionUnit
 
 __all__ = ["Applier", "EventFailedError"]
 
@@ -39,16 +39,23 @@ def _nothing(_committed: int) -> None:
     """Do nothing."""
 
 
+async def _leave_empty(_unit: ProjectionUnit) -> None:
+    """Queue nothing."""
+
+
 @attrs.define(eq=False)
 class Applier:
     """Applies batches to one projection, in floor order, each exactly once.
 
     Exactly once rests on one transaction that moves progress from the batch's floor to its ceiling
-    and writes what the projection queued: whoever doesn't find progress at the floor writes nothing.
+    and writes what the projection queued: whoever doesn't find progress at the floor, or isn't the
+    shard's owner any more, writes nothing. A dead letter that is retried meanwhile writes to the
+    same documents: then the batch is refused too, and applied again to what it finds now.
 
     Attributes:
         store: where effects and progress go.
         projection: what is applied.
+        claim: what the shard's owner was told; None: nobody owns it, and the floor alone decides.
         on_error: what becomes of an event that fails alone.
         rebuilding: leave out what waits for commits.
         patience: waits out trouble with the database; None raises it.
@@ -58,6 +65,7 @@ class Applier:
 
     store: EventStore
     projection: IProjection
+    claim: Claim | None = None
     on_error: Literal["dead_letter", "stop"] = "dead_letter"
     rebuilding: bool = False
     patience: Patience | None = None
@@ -108,27 +116,47 @@ class Applier:
         return None
 
     async def _is_committed(self, batch: EventBatch) -> bool:
-        return await self.store.progress(self.projection) == batch.ceiling
+        standing = await self.store.standing(self.projection)
+        if standing.sequence != batch.ceiling:
+            return False
+        # Another owner may have brought the shard to the very same place.
+        return self.claim is None or self.claim.epoch in {None, standing.epoch}
 
     async def _write(self, batch: EventBatch) -> None:
-        unit = self.store.projection_session()
-        for tenant, streams in _by_tenant(batch.streams):
-            session = unit if tenant is None else unit.for_tenant(tenant)
-            await apply_projection(self.projection, session, streams)
-        await self._commit(batch, unit, ())
+        async def fill(unit: ProjectionUnit) -> None:
+            for tenant, streams in _by_tenant(batch.streams):
+                session = unit if tenant is None else unit.for_tenant(tenant)
+                await apply_projection(self.projection, session, streams)
+
+        await self._commit(batch, fill, ())
 
     async def _commit(
-        self, batch: EventBatch, unit: ProjectionUnit, letters: Sequence[DeadLetter]
+        self,
+        batch: EventBatch,
+        fill: Callable[[ProjectionUnit], Awaitable[None]],
+        letters: Sequence[DeadLetter],
     ) -> None:
-        self._attempted = unit
-        await self.store.commit_batch(
-            unit,
-            shard=self.shard,
-            floor=batch.floor,
-            ceiling=batch.ceiling,
-            dead_letters=letters,
-            rebuilding=self.rebuilding,
-        )
+        """Fill a unit of work and commit it; again, if its documents were written to meanwhile."""
+        claim = self.claim or attrs.evolve(await self.store.standing(self.projection), epoch=None)
+        while True:
+            self.claim = claim
+            unit = self.store.projection_session()
+            await fill(unit)
+            self._attempted = unit
+            try:
+                await self.store.commit_batch(
+                    unit,
+                    shard=self.shard,
+                    floor=batch.floor,
+                    ceiling=batch.ceiling,
+                    dead_letters=letters,
+                    rebuilding=self.rebuilding,
+                    claim=claim,
+                )
+            except ShardEditedError as edited:
+                claim = attrs.evolve(claim, edits=edited.edits)
+            else:
+                return
 
     async def _set_aside(self, batch: EventBatch, error: Exception) -> None:
         """Deal with a batch of a single event that fails."""
@@ -142,8 +170,7 @@ class Applier:
             str(error),
             "".join(traceback.format_exception(error)),
         )
-        unit = self.store.projection_session()
-        await self._patiently(batch, lambda: self._commit(batch, unit, (letter,)))
+        await self._patiently(batch, lambda: self._commit(batch, _leave_empty, (letter,)))
         self.committed(batch.ceiling)
 
     async def _patiently(self, batch: EventBatch, work: Callable[[], Awaitable[None]]) -> None:

@@ -150,7 +150,8 @@ class ProjectionDaemon:
         """Take a shard's progress to a sequence: delivery starts again at the one after it.
 
         Documents stay as they are; dead letters above the sequence are forgotten, as their events
-        come again. A running shard stands aside and goes on afterwards.
+        come again. A running shard stands aside and goes on afterwards; one that runs in another
+        process stops there.
 
         Raises:
             UnknownProjectionError: no asynchronous projection is called so.
@@ -162,13 +163,8 @@ class ProjectionDaemon:
             raise ValueError(message)
         shard = self._find(name_or_type)
         async with self._aside(shard):
-            floor = await shard.look_up()
-            unit = self._store.projection_session()
-            await self._store.commit_batch(unit, shard=shard.name, floor=floor, ceiling=sequence)
+            await self._store.rewind(shard.registration.projection, sequence)
             await shard.look_up()
-            for letter in await self._store.dead_letters(shard.registration.projection):
-                if letter.sequence > sequence:
-                    await self._store.discard_dead_letter(letter)
 
     async def catch_up(self) -> None:
         """Bring every shard to what is visible now, and return; running ones stand aside for it.

@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import cast
 
+import attrs
 import trio
 
 from flowstore.blocks import ActionBlock, Network, SourceBlock, pipe
@@ -19,7 +20,7 @@ from flowstore.daemon._status import ShardState, ShardStatus
 from flowstore.errors import FlowstoreError
 from flowstore.events import EventPage
 from flowstore.projections import Registration
-from flowstore.store import EventStore
+from flowstore.store import Claim, EventStore
 
 __all__ = ["Shard", "ShardStoppedError"]
 
@@ -174,11 +175,12 @@ class Shard:
         failure: Exception | None = None
         try:
             with self._scope:
-                floor = await self.patience().attempt("reading progress", self._start)
-                self._advance(floor)
+                claim = await self.patience().attempt("claiming the shard", self._claim)
+                self._advance(claim.sequence)
                 policy = self.registration.projection.async_options.on_error
-                pages = partial(self._pages, self._detector, floor, math.inf)
-                await self._flow(pages, self._applier(policy), "running", task_status.started)
+                pages = partial(self._pages, self._detector, claim.sequence, math.inf)
+                applier = self._applier(policy, claim)
+                await self._flow(pages, applier, "running", task_status.started)
         except Exception as error:  # noqa: BLE001  whatever it is, it stays with this shard
             state, failure = "failed", bare(error)
             self._log.error("shard %r failed: %s", self.name, failure, exc_info=failure)
@@ -217,7 +219,8 @@ class Shard:
                 if rebuilding:
                     # Before the documents are gone, so that nobody who waits takes them for fresh.
                     self._advance(0)
-                    await self._store.teardown(self.registration.projection)
+                    place = await self._first_place(rebuilding=True)
+                    await self._store.teardown(self.registration.projection, place=place)
                 await self._replay(ceiling, rebuilding=rebuilding)
         except Exception as error:  # noqa: BLE001  whatever it is, the status shows it too
             state, failure = "failed", bare(error)
@@ -228,12 +231,17 @@ class Shard:
             raise ShardStoppedError(self.name, self._progress, ceiling)
 
     async def _replay(self, ceiling: int, *, rebuilding: bool) -> None:
-        floor = await self._start(rebuilding=rebuilding)
-        self._advance(floor)
+        standing = await self._store.standing(self.registration.projection)
+        if standing.started and standing.sequence >= ceiling:
+            self._advance(standing.sequence)  # and whoever owns it goes on
+            return
+        claim = await self._claim()
+        self._advance(claim.sequence)
         options = self.registration.projection.async_options
-        applier = self._applier(options.on_rebuild_error if rebuilding else "stop")
+        applier = self._applier(options.on_rebuild_error if rebuilding else "stop", claim)
         applier.rebuilding = rebuilding
-        pages = partial(self._pages, FreshMarks(self._store, self._settings), floor, ceiling)
+        marks = FreshMarks(self._store, self._settings)
+        pages = partial(self._pages, marks, claim.sequence, ceiling)
         await self._flow(pages, applier, self._state)
 
     async def _flow(
@@ -270,35 +278,38 @@ class Shard:
             patience=self.patience(),
         )
 
-    def _applier(self, on_error: str) -> Applier:
+    def _applier(self, on_error: str, claim: Claim) -> Applier:
         return Applier(
             self._store,
             self.registration.projection,
+            claim,
             on_error="stop" if on_error == "stop" else "dead_letter",
             patience=self.patience(),
             committed=self._advance,
             log=self._log,
         )
 
-    async def _start(self, *, rebuilding: bool = False) -> int:
-        """Find where to begin: the progress, or for a new shard what its options say."""
-        projection = self.registration.projection
-        progress = await self._store.progress(projection)
-        begin = projection.async_options.start_from
-        if progress or begin == "beginning":
-            return progress
-        if rebuilding and isinstance(begin, str):
+    async def _claim(self) -> Claim:
+        """Begin to own the shard; a new one is put where its options say."""
+        claim = await self._store.claim(self.registration.projection)
+        if claim.started:
+            return claim
+        place = await self._first_place()
+        unit = self._store.projection_session()
+        await self._store.commit_batch(unit, shard=self.name, floor=0, ceiling=place, claim=claim)
+        return attrs.evolve(claim, sequence=place, started=True)
+
+    async def _first_place(self, *, rebuilding: bool = False) -> int:
+        """Find where a shard begins that has no place yet."""
+        begin = self.registration.projection.async_options.start_from
+        if isinstance(begin, int):
+            return begin
+        if isinstance(begin, datetime):
+            return await self._store.sequence_before(begin)
+        if begin == "beginning" or rebuilding:
             # "now" and "inline" are over: what they had passed was written once, and is deleted.
             return 0
-        if isinstance(begin, int):
-            place = begin
-        elif isinstance(begin, datetime):
-            place = await self._store.sequence_before(begin)
-        else:
-            place = await self._store.high_water()
-        unit = self._store.projection_session()
-        await self._store.commit_batch(unit, shard=self.name, floor=0, ceiling=place)
-        return place
+        return await self._store.high_water()
 
     async def stop(self) -> None:
         """End the run: pages in hand are finished if that is soon, else rolled back."""

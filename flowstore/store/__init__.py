@@ -6,11 +6,13 @@ from flowstore.store._event_operations import EventOperations
 from flowstore.store._feed import OpenAppend
 from flowstore.store._opening import open_event_store
 from flowstore.store._options import StoreOptions
+from flowstore.store._progress import Claim
 from flowstore.store._session import Session
 from flowstore.store._store import EventStore
 from flowstore.store._stream_handle import StreamHandle
 
 __all__ = [
+    "Claim",
     "DocumentSession",
     "DocumentType",
     "DocumentTypes",

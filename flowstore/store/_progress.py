@@ -4,9 +4,10 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
+import attrs
 import psycopg
 
-from flowstore.errors import ProgressConflictError
+from flowstore.errors import ProgressConflictError, ShardEditedError
 from flowstore.events import DeadLetter
 from flowstore.postgres import translate_errors
 from flowstore.projections import IProjection, produced_by, shard_name
@@ -19,16 +20,23 @@ from flowstore.store._refusals import facts_of
 from flowstore.store._statements import Statement, fetch_rows, lend_again, run_as_one
 
 __all__ = [
+    "Claim",
+    "claim_shard",
     "commit_page",
     "discard",
+    "move_shard",
     "read_dead_letters",
     "read_progress",
+    "read_standing",
     "storable",
     "tear_down",
 ]
 
 _PROGRESS: Final = "select sequence from {schema}.progress where shard = %s"
-_ADVANCE: Final = "select {schema}.advance(%s, %s, %s)"
+_CLAIM: Final = "select sequence, started, epoch, edits from {schema}.claim_shard(%s)"
+_STANDING: Final = "select sequence, started, epoch, edits from {schema}.progress where shard = %s"
+_MOVE: Final = "select {schema}.move_shard(%s, %s, %s)"
+_ADVANCE: Final = "select {schema}.advance(%s, %s, %s, %s, %s)"
 _SET_ASIDE: Final = """
 insert into {schema}.dead_letters as d (shard, sequence, error_type, message, traceback)
 select n.shard, n.sequence, n.error_type, n.message, n.traceback
@@ -42,9 +50,10 @@ _DEAD_LETTERS: Final = """
 select shard, sequence, error_type, message, traceback from {schema}.dead_letters
 where %s::text is null or shard = %s order by shard, sequence"""
 _DISCARD: Final = "delete from {schema}.dead_letters where shard = %s and sequence = %s"
-_FORGET: Final = """
-with letters as (delete from {schema}.dead_letters where shard = %s)
-delete from {schema}.progress where shard = %s"""
+_FORGET: Final = "delete from {schema}.dead_letters where shard = %s and sequence > %s"
+_MOVED: Final = "FS006"
+_EDITED: Final = "FS010"
+_REFUSED: Final = frozenset({_MOVED, _EDITED})
 _DELETE_ALL: Final = "delete from {table}"
 
 
@@ -52,6 +61,46 @@ async def read_progress(engine: Engine, shard: str) -> int:
     """Give the last sequence whose effects a shard has committed; 0 before the first."""
     rows = await fetch_rows(engine.lend, Statement(engine.sql.statement(_PROGRESS), (shard,)))
     return rows[0][0] if rows else 0
+
+
+@attrs.frozen
+class Claim:
+    """Hold what a shard's owner was told when it began; its commits are refused once that changes.
+
+    Attributes:
+        sequence: where the shard stood; 0 also for one that has no place yet.
+        started: whether it has a place: it was committed, or put somewhere, at least once.
+        epoch: counts owners, rewinds and teardowns; None: a commit is guarded by its floor alone.
+        edits: counts what was written to its documents beside its pages.
+    """
+
+    sequence: int
+    started: bool
+    epoch: int | None
+    edits: int
+
+
+async def claim_shard(engine: Engine, shard: str) -> Claim:
+    """Begin to own a shard: whoever claimed it before can't commit any more."""
+    statement = Statement(engine.sql.statement(_CLAIM), (shard,))
+    return Claim(*(await fetch_rows(engine.lend, statement))[0])
+
+
+async def read_standing(engine: Engine, shard: str) -> Claim:
+    """Tell where a shard stands without owning it."""
+    rows = await fetch_rows(engine.lend, Statement(engine.sql.statement(_STANDING), (shard,)))
+    return Claim(*rows[0]) if rows else Claim(0, started=False, epoch=0, edits=0)
+
+
+async def move_shard(engine: Engine, shard: str, sequence: int) -> None:
+    """Put a shard at a sequence, and forget the dead letters above; its owner stops."""
+    statements = [
+        Statement(engine.sql.statement(_MOVE), (shard, sequence, True)),
+        Statement(engine.sql.statement(_FORGET), (shard, sequence)),
+    ]
+    with translate_errors():
+        async with engine.lend() as connection:
+            await run_as_one(connection, statements)
 
 
 async def commit_page(
@@ -62,16 +111,20 @@ async def commit_page(
     floor: int,
     ceiling: int,
     dead_letters: Sequence[DeadLetter],
+    claim: Claim | None,
 ) -> None:
     """Write a unit's queue, dead letters and progress in one transaction.
 
     Raises:
-        ProgressConflictError: the shard doesn't stand at `floor`; nothing was written.
+        ProgressConflictError: the shard doesn't stand at `floor`, or has another owner than
+            `claim` says; nothing was written.
+        ShardEditedError: its documents were written to since `claim`; nothing was written.
         DatabaseError: PostgreSQL refused a statement, or can't be reached.
     """
     operations = unit.queued.operations
     await see_to_tables(engine, operations)
-    statements = [Statement(engine.sql.statement(_ADVANCE), (shard, floor, ceiling))]
+    owner = (None, None) if claim is None else (claim.epoch, claim.edits)
+    statements = [Statement(engine.sql.statement(_ADVANCE), (shard, floor, ceiling, *owner))]
     if dead_letters:
         statements.append(_set_aside(engine, dead_letters))
     statements += operation_statements(engine, operations)
@@ -94,22 +147,27 @@ async def discard(engine: Engine, letter: DeadLetter) -> None:
             await run_as_one(connection, [statement])
 
 
-async def tear_down(engine: Engine, projection: IProjection) -> None:
-    """Delete a projection's documents, progress and dead letters, in one transaction.
+async def tear_down(engine: Engine, projection: IProjection, place: int | None) -> None:
+    """Delete a projection's documents and dead letters, and put it at a place, in one transaction.
 
-    Those of its own version: another one's stay. What it wrote by SQL is its own `teardown(session)` to delete, if it has one.
+    Those of its own version: another one's stay. What it wrote by SQL is its own `teardown(session)`
+    to delete, if it has one. Its owner stops. Without a place it begins where its options say.
 
     Raises:
         DatabaseError: PostgreSQL refused a statement, or can't be reached.
     """
     shard = shard_name(projection)
-    statements = [Statement(engine.sql.statement(_FORGET), (shard, shard))]
+    statements = [Statement(engine.sql.statement(_FORGET), (shard, -1))]
     for document_type, version in produced_by(projection).items():
         kind = await engine.kept(document_type, version)
         statements.append(Statement(engine.sql.statement(_DELETE_ALL, kind.table)))
     own: Any = getattr(projection, "teardown", None)
     with translate_errors():
         async with engine.lend() as connection, connection.transaction():
+            # The progress first, as everybody who writes to a shard does: whoever is at it is
+            # waited for, so that what it writes is deleted too.
+            move = (shard, place or 0, place is not None)
+            await connection.execute(engine.sql.statement(_MOVE), move)
             unit = ProjectionUnit(engine, stored_tenant(None), lend=lend_again(connection))
             if own is not None:
                 await own(unit)
@@ -140,7 +198,9 @@ def _refused_progress(shard: str, floor: int) -> Generator[None]:
     try:
         yield
     except psycopg.Error as error:
-        if error.sqlstate != "FS006":
+        if error.sqlstate not in _REFUSED:
             raise
-        found = facts_of(error)["found"]
-        raise ProgressConflictError(shard, expected=floor, found=found) from error
+        facts = facts_of(error)
+        if error.sqlstate == _EDITED:
+            raise ShardEditedError(shard, facts["edits"]) from error
+        raise ProgressConflictError(shard, expected=floor, found=facts["found"]) from error

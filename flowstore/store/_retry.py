@@ -18,8 +18,12 @@ __all__ = ["event_gone", "retry"]
 
 _TAKE: Final = """
 delete from {schema}.dead_letters where shard = %s and sequence = %s returning sequence"""
-# Held until the commit: meanwhile the shard can't commit a page.
+# Held until the commit: meanwhile the shard can't commit a page. The progress before the letter, as
+# everybody who writes to a shard does.
 _HOLD_SHARD: Final = "select sequence from {schema}.progress where shard = %s for update"
+# A page that was loaded before this commit, and comes after it, is refused and applied again: it has
+# not seen what is written here.
+_EDIT: Final = "update {schema}.progress set edits = edits + 1 where shard = %s"
 _EVENT: Final = """
 select e.skipped, {event_columns} from {schema}.events e where e.sequence = %s"""
 
@@ -45,7 +49,10 @@ async def retry(
             if await cursor.fetchone() is None:
                 return []  # discarded, or retried by somebody else
             event = await _read(engine, connection, letter)
-            return [] if event is None else await _apply(engine, connection, projection, event)
+            if event is None:
+                return []
+            await connection.execute(engine.sql.statement(_EDIT), (letter.shard,))
+            return await _apply(engine, connection, projection, event)
 
 
 async def _read(engine: Engine, connection: Connection, letter: DeadLetter) -> Event | None:

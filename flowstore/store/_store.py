@@ -9,11 +9,19 @@ import attrs
 
 from flowstore.events import DeadLetter, EventPage
 from flowstore.postgres import Connection, redact
-from flowstore.projections import IProjection
+from flowstore.projections import IProjection, shard_name
 from flowstore.store._document_session import ProjectionUnit
 from flowstore.store._feed import OpenAppend
 from flowstore.store._new_events import EventMarks
-from flowstore.store._progress import commit_page, read_progress, tear_down
+from flowstore.store._progress import (
+    Claim,
+    claim_shard,
+    commit_page,
+    move_shard,
+    read_progress,
+    read_standing,
+    tear_down,
+)
 from flowstore.store._queue import Queue
 from flowstore.store._session import Session, open_session, run_callbacks
 from flowstore.store._signals import Signals
@@ -163,6 +171,38 @@ class EventStore(StoreUpkeep):
             floor, mark, types=types, limit=limit, include_archived=include_archived
         )
 
+    # -- owning a shard --------------------------------------------------------------------------
+
+    async def claim(self, projection: IProjection) -> Claim:
+        """Begin to own a projection's shard: commits of whoever claimed it before are refused.
+
+        Returns:
+            Where it stands, and what `commit_batch` takes to know its owner by.
+
+        Raises:
+            DatabaseError: PostgreSQL refused, or can't be reached.
+        """
+        return await claim_shard(self._engine, shard_name(projection))
+
+    async def standing(self, projection: IProjection) -> Claim:
+        """Tell where a projection's shard stands, without owning it.
+
+        Raises:
+            DatabaseError: PostgreSQL refused, or can't be reached.
+        """
+        return await read_standing(self._engine, shard_name(projection))
+
+    async def rewind(self, projection: IProjection, sequence: int) -> None:
+        """Put a projection's shard at a sequence: delivery starts again at the one after it.
+
+        Documents stay; dead letters above the sequence are forgotten, as their events come again.
+        Whoever owns the shard can't commit any more.
+
+        Raises:
+            DatabaseError: PostgreSQL refused, or can't be reached.
+        """
+        await move_shard(self._engine, shard_name(projection), sequence)
+
     # -- committing a projection's work ----------------------------------------------------------
 
     def projection_session(self, tenant_id: str | None = None) -> ProjectionUnit:
@@ -184,6 +224,7 @@ class EventStore(StoreUpkeep):
         ceiling: int,
         dead_letters: Sequence[DeadLetter] = (),
         rebuilding: bool = False,
+        claim: Claim | None = None,
     ) -> None:
         """Write a unit of work, dead letters and progress, all or none.
 
@@ -194,9 +235,13 @@ class EventStore(StoreUpkeep):
             ceiling: where it stands afterwards.
             dead_letters: what is set aside.
             rebuilding: leave out what waits for the commit (`after_commit`).
+            claim: what the shard's owner was told; None guards by the floor alone.
 
         Raises:
-            ProgressConflictError: another owner has moved the shard; nothing was written.
+            ProgressConflictError: somebody has moved the shard, or owns it by now; nothing was
+                written.
+            ShardEditedError: a dead letter was retried since the claim: load again, apply again,
+                and commit with the claim's `edits` as the error tells them; nothing was written.
             DatabaseError: PostgreSQL refused, or can't be reached.
         """
         await commit_page(
@@ -206,6 +251,7 @@ class EventStore(StoreUpkeep):
             floor=floor,
             ceiling=ceiling,
             dead_letters=dead_letters,
+            claim=claim,
         )
         if not rebuilding:
             await run_callbacks(session.queued.callbacks)
@@ -217,17 +263,23 @@ class EventStore(StoreUpkeep):
         """
         await run_callbacks(session.queued.callbacks)
 
-    async def teardown(self, projection: IProjection) -> None:
+    async def teardown(self, projection: IProjection, *, place: int | None = None) -> None:
         """Delete a projection's documents, progress and dead letters, in one transaction.
 
         Those of the version that the projection says, registered or not: so it takes away what an
         old version has left, as `store.teardown(aggregate_projection(Issue, version=1))`. What it
-        wrote by SQL stays, unless it has an `async teardown(session)`.
+        wrote by SQL stays, unless it has an `async teardown(session)`. Whoever owns the
+        shard can't commit any more.
+
+        Args:
+            projection: whose work it is.
+            place: the sequence that delivery starts again after; None: where the projection's
+                `start_from` says, as if it had never run.
 
         Raises:
             DatabaseError: PostgreSQL refused, or can't be reached.
         """
-        await tear_down(self._engine, projection)
+        await tear_down(self._engine, projection, place)
 
     # -- waking up -------------------------------------------------------------------------------
 

@@ -145,8 +145,8 @@ class StoreUpkeep:
 
         Both in one transaction; if the projection fails again the letter stays. Later events of
         the stream may have been applied already. A letter that is gone, or whose event is to be
-        skipped, applies nothing. The shard doesn't commit meanwhile, but a page that it has begun
-        before doesn't see what is written here: stop it first where both write one document.
+        skipped, applies nothing. The shard may run: it doesn't commit meanwhile, and applies a
+        page that it has begun before once more, so that neither overwrites the other.
 
         Raises:
             UnknownProjectionError: no such projection is registered.

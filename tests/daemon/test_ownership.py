@@ -135,3 +135,78 @@ async def test_a_sink_refuses_batches_that_do_not_continue_its_progress(store, r
     assert isinstance(error, ProgressConflictError)
     assert (error.expected, error.found) == (0, 3)
     assert await table.sequences(store) == [1, 2, 3]
+
+
+async def test_of_two_daemons_the_earlier_one_stops_when_it_would_commit(
+    store, recorder, table, until
+):
+    async with (
+        store.build_projection_daemon() as earlier,
+        store.build_projection_daemon() as later,
+    ):
+        await earlier.start_all()
+        await append(store, 2)
+        await earlier.wait_for("recorder", 2)
+        await later.start_all()
+        await append(store, 5)
+        status = await until(earlier, lambda status: status.state == "failed")
+        assert isinstance(status.error, ProgressConflictError)
+        assert "ProgressConflictError" in status.reason
+        with trio.fail_after(10):
+            await later.wait_for("recorder", 7)
+        assert later.statuses()[0].state == "running"
+    assert await table.sequences(store) == list(range(1, 8))
+
+
+async def test_a_rewind_elsewhere_to_the_very_same_place_stops_the_shard_here(
+    store, recorder, table, until
+):
+    await append(store, 3)
+    async with (
+        store.build_projection_daemon() as here,
+        store.build_projection_daemon() as elsewhere,
+    ):
+        await here.start_all()
+        await here.wait_for("recorder", 3)
+        await elsewhere.rewind("recorder", 3)
+        await append(store, 1)
+        status = await until(here, lambda status: status.state == "failed")
+        assert isinstance(status.error, ProgressConflictError)
+        assert await table.sequences(store) == [1, 2, 3]
+        await here.start("recorder")
+        with trio.fail_after(10):
+            await here.wait_for("recorder", 4)
+    assert await table.sequences(store) == [1, 2, 3, 4]
+
+
+async def test_a_rebuild_elsewhere_that_ends_where_the_shard_stands_stops_it(
+    store, recorder, table, until
+):
+    await append(store, 3)
+    async with (
+        store.build_projection_daemon() as here,
+        store.build_projection_daemon() as elsewhere,
+    ):
+        await here.start_all()
+        await here.wait_for("recorder", 3)
+        await elsewhere.rebuild("recorder")
+        await append(store, 1)
+        status = await until(here, lambda status: status.state == "failed")
+        assert isinstance(status.error, ProgressConflictError)
+    assert await table.sequences(store) == [1, 2, 3]
+
+
+async def test_catching_up_to_where_a_shard_stands_leaves_its_owner_alone(store, recorder, table):
+    await append(store, 3)
+    async with (
+        store.build_projection_daemon() as here,
+        store.build_projection_daemon() as elsewhere,
+    ):
+        await here.start_all()
+        await here.wait_for("recorder", 3)
+        await elsewhere.catch_up()
+        await append(store, 1)
+        with trio.fail_after(10):
+            await here.wait_for("recorder", 4)
+        assert here.statuses()[0].state == "running"
+    assert await table.sequences(store) == [1, 2, 3, 4]

@@ -459,3 +459,66 @@ async def test_trouble_is_told_to_the_logger_that_was_given(filled, recorder, ca
             await daemon.wait_for_non_stale_results()
     assert {record.name for record in caplog.records} == {"application.daemon"}
     assert "shard 'recorder' failed" in caplog.text
+
+
+# -- places --
+
+
+@pytest.mark.parametrize("begin", ["now", "inline"])
+async def test_one_that_begins_now_is_delivered_everything_after_a_rewind_to_0(
+    filled, make_recorder, table, begin
+):
+    late = make_recorder(name="late", async_options=AsyncOptions(start_from=begin))
+    filled.options.projections.add(late)
+    async with filled.build_projection_daemon() as daemon:
+        await daemon.start("late")
+        await daemon.wait_for("late", 10)
+        await daemon.rewind("late", 0)
+        await daemon.wait_for("late", 10)
+    assert await table.sequences(filled, "late") == list(range(1, 11))
+
+
+async def test_one_that_begins_now_and_never_ran_can_be_rewound_to_0(filled, make_recorder, table):
+    filled.options.projections.add(
+        make_recorder(name="late", async_options=AsyncOptions(start_from="now"))
+    )
+    async with filled.build_projection_daemon() as daemon:
+        await daemon.rewind("late", 0)
+        await daemon.start("late")
+        await daemon.wait_for("late", 10)
+    assert await table.sequences(filled, "late") == list(range(1, 11))
+
+
+async def test_one_that_begins_now_in_an_empty_store_misses_nothing_while_it_is_stopped(
+    store, make_recorder, table
+):
+    late = make_recorder(name="late", async_options=AsyncOptions(start_from="now"))
+    store.options.projections.add(late)
+    async with store.build_projection_daemon() as daemon:
+        await daemon.start("late")
+        await daemon.stop("late")
+        await append(store, uuid4(), Counted(), Counted())
+        await daemon.start("late")
+        await daemon.wait_for("late", 2)
+    assert await table.sequences(store, "late") == [1, 2]
+
+
+async def test_a_rebuild_cut_off_after_its_teardown_is_not_taken_for_a_new_shard(
+    filled, make_recorder, table
+):
+    late = make_recorder(name="late", async_options=AsyncOptions(start_from="now"))
+    filled.options.projections.add(late)
+
+    async def hang(_):
+        scope.cancel()
+        await trio.sleep_forever()
+
+    async with filled.build_projection_daemon() as daemon:
+        late.before = hang
+        with trio.CancelScope() as scope:
+            await daemon.rebuild("late")
+        assert scope.cancelled_caught
+        late.before = None
+        await daemon.start("late")
+        await daemon.wait_for("late", 10)
+    assert await table.sequences(filled, "late") == list(range(1, 11))
