@@ -9,8 +9,15 @@ from flowstore.projections._aggregate_projection import AggregateProjection, agg
 from flowstore.projections._composite import Composite, members_of, produced_by
 from flowstore.projections._flat_table import FlatTable
 from flowstore.projections._options import AsyncOptions, Lifecycle
-from flowstore.projections._protocols import IProjection, ProjectionSession, apply_projection
-from flowstore.projections._registry import Projections, Registration
+from flowstore.projections._process import EventProcess, event_process
+from flowstore.projections._protocols import (
+    EventHistory,
+    IProjection,
+    ProjectionSession,
+    apply_projection,
+)
+from flowstore.projections._registration import Registration
+from flowstore.projections._registry import Projections
 from flowstore.projections._shards import document_key, shard_name
 from flowstore.projections._subscription import Subscription
 from flowstore.projections._tables import Column, DeleteRow, RowChange, Table, WriteRow
@@ -24,6 +31,8 @@ __all__ = [
     "Column",
     "Composite",
     "DeleteRow",
+    "EventHistory",
+    "EventProcess",
     "FlatTable",
     "IProjection",
     "Lifecycle",
@@ -40,6 +49,7 @@ __all__ = [
     "aggregate_rule",
     "apply_projection",
     "document_key",
+    "event_process",
     "members_of",
     "produced_by",
     "shard_name",

@@ -7,6 +7,7 @@ from flowstore.errors import RegistrationError
 from flowstore.projections._aggregate_projection import AggregateProjection
 from flowstore.projections._flat_table import FlatTable
 from flowstore.projections._options import AsyncOptions, Lifecycle
+from flowstore.projections._process import EventProcess
 from flowstore.projections._protocols import IProjection
 from flowstore.projections._shards import check_name, check_version
 from flowstore.projections._subscription import Subscription
@@ -21,7 +22,7 @@ def check_lifecycle(projection: IProjection, lifecycle: Any) -> None:
 
     Raises:
         RegistrationError: it is none, is live and the projection no aggregate, or is inline and
-            the projection a subscription.
+            the projection a subscription or a process.
     """
     if not isinstance(lifecycle, Lifecycle):
         raise RegistrationError(
@@ -29,10 +30,11 @@ def check_lifecycle(projection: IProjection, lifecycle: Any) -> None:
         )
     if lifecycle is Lifecycle.LIVE:
         _check_live(projection)
-    if lifecycle is Lifecycle.INLINE and isinstance(projection, Subscription):
+    if lifecycle is Lifecycle.INLINE and isinstance(projection, (EventProcess, Subscription)):
+        kind = "process" if isinstance(projection, EventProcess) else "subscription"
         raise RegistrationError(
-            f"{projection.name!r} can't be inline: a subscription follows all events in the order"
-            " of their sequence, which is settled only when their transactions are over"
+            f"{projection.name!r} can't be inline: a {kind} follows all events in the order of"
+            " their sequence, which is settled only when their transactions are over"
         )
 
 

@@ -10,6 +10,7 @@ from flowstore.events import EventStream
 from flowstore.projections._aggregate_projection import aggregate_projection
 from flowstore.projections._checks import check_members
 from flowstore.projections._options import AsyncOptions
+from flowstore.projections._process import EventProcess
 from flowstore.projections._protocols import IProjection, ProjectionSession, apply_projection
 from flowstore.projections._shards import check_name, check_version
 from flowstore.projections._subscription import Subscription
@@ -134,10 +135,10 @@ def _member(given: Any, where: str) -> IProjection:
         return aggregate_projection(cast("type[Any]", given))
     check_members(given)
     projection = cast("IProjection", given)
-    if isinstance(projection, (Composite, Subscription)):
+    if isinstance(projection, (Composite, EventProcess, Subscription)):
         raise RegistrationError(
-            f"{where} has {projection.name!r}, a {type(projection).__name__}: register it by"
-            " itself, with progress and failures of its own"
+            f"{where} has {projection.name!r}, which is of kind {type(projection).__name__}: register"
+            " it by itself, with progress and failures of its own"
         )
     return projection
 

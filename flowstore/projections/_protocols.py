@@ -1,17 +1,50 @@
 """What a projection is, and what it may ask of the session it is handed."""
 
 import inspect
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
+from datetime import datetime
 from typing import Any, LiteralString, Protocol, TypeVar, runtime_checkable
 from uuid import UUID
 
-from flowstore.events import EventStream
+from flowstore.events import Event, EventStream
 from flowstore.projections._options import AsyncOptions
 from flowstore.projections._tables import RowChange, Table
 
-__all__ = ["IProjection", "ProjectionSession", "apply_projection"]
+__all__ = ["EventHistory", "IProjection", "ProjectionSession", "apply_projection"]
 
 _T = TypeVar("_T")
+
+
+class EventHistory(Protocol):
+    """Read a tenant's events of the past again, as they are stored.
+
+    Two of one store and tenant are equal, and have the same hash.
+    """
+
+    def read(
+        self, types: Sequence[type], /, *, floor: int, ceiling: int, include_archived: bool
+    ) -> AsyncIterator[Event]:
+        """Yield the events of (floor, ceiling], in the order of their sequence.
+
+        Args:
+            types: the event types wanted; empty: every one.
+            floor: a sequence, exclusive.
+            ceiling: a sequence, inclusive; nothing unseen may still appear up to it.
+            include_archived: read events of archived streams too.
+        """
+        ...
+
+    async def floor_of(
+        self, types: Sequence[type], /, *, since: datetime, ceiling: int, include_archived: bool
+    ) -> tuple[int, bool]:
+        """Find the sequence after which all events with timestamps from `since` on lie.
+
+        Returns:
+            That sequence, `ceiling` if there are none; and whether there are events up to it.
+        """
+        ...
+
+    def __hash__(self) -> int: ...
 
 
 class ProjectionSession(Protocol):
@@ -20,6 +53,11 @@ class ProjectionSession(Protocol):
     What is queued here is written with the progress, or not at all. The session belongs to one
     tenant, and so do the streams that come with it.
     """
+
+    @property
+    def history(self) -> EventHistory:
+        """The tenant's events as they are stored, for what has to see earlier ones again."""
+        ...
 
     def store(self, *documents: Any) -> None:
         """Queue documents to be written; one of the same type and id is replaced."""

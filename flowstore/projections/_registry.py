@@ -1,11 +1,10 @@
 """The projections of a store, by name, by document type and by class."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from datetime import timedelta
 from typing import Any, TypeVar, cast
 
-import attrs
-
-from flowstore.errors import RegistrationError, UnknownProjectionError
+from flowstore.errors import UnknownProjectionError
 from flowstore.events import Event
 from flowstore.projections._across_streams import (
     AcrossStreamsProjection,
@@ -18,32 +17,17 @@ from flowstore.projections._composite import Composite, members_of, produced_by
 from flowstore.projections._flat_table import FlatTable
 from flowstore.projections._identities import check_identity
 from flowstore.projections._options import AsyncOptions, Lifecycle
+from flowstore.projections._process import EventProcess, event_process
 from flowstore.projections._protocols import IProjection, ProjectionSession
+from flowstore.projections._registration import Registration, answers_to, check_apart
 from flowstore.projections._shards import document_key, shard_name
 from flowstore.projections._subscription import Subscription, subscription
 from flowstore.projections._tables import Table
 from flowstore.projections._transform import TransformProjection, transform_projection
 
-__all__ = ["Projections", "Registration"]
+__all__ = ["Projections"]
 
 _T = TypeVar("_T")
-
-
-@attrs.frozen
-class Registration:
-    """Hold one registered projection.
-
-    Attributes:
-        projection: the projection.
-        lifecycle: when its documents follow the events.
-        shard: the name that its progress is kept under; differs from version to version.
-        document_key: the name that its documents are kept under; None if it produces none.
-    """
-
-    projection: IProjection
-    lifecycle: Lifecycle
-    shard: str
-    document_key: str | None
 
 
 class Projections:
@@ -177,6 +161,51 @@ class Projections:
         self.add(projection)
         return projection
 
+    def process(
+        self,
+        name: str,
+        rule: Callable[[AsyncIterator[Event]], AsyncIterator[Any]],
+        *,
+        produces: type,
+        consumes: Collection[type] = (),
+        window: timedelta | None = None,
+        version: int = 1,
+        async_options: AsyncOptions | None = None,
+    ) -> EventProcess:
+        """Run a rule with a memory over the events, and keep the documents that it yields.
+
+        Args:
+            name: the process' name.
+            rule: an async generator function of the events, in the order of their sequence; it
+                yields documents, and waits for nothing but events. What it remembers is in its
+                local variables, which a restart brings back by letting it see the events again.
+            produces: the class of the documents. They are stored once; their ids should come of
+                the events, so that a rebuild stores them under the same.
+            consumes: the event types it sees; empty means all of them.
+            window: how far back an event can matter to a later one, by their timestamps, so that
+                a restart reads no further; None: for ever, and a restart reads from the beginning.
+            version: of the rule, from 1; raising it gives documents and progress of their own.
+            async_options: how it runs in the daemon; events are never set aside.
+
+        Returns:
+            The projection that does this.
+
+        Raises:
+            RegistrationError: the rule is no such function, or name or document type is
+                registered already.
+        """
+        projection = event_process(
+            name,
+            rule,
+            produces=produces,
+            consumes=consumes,
+            window=window,
+            version=version,
+            async_options=async_options,
+        )
+        self.add(projection)
+        return projection
+
     def transform(
         self,
         source: Any,
@@ -234,7 +263,7 @@ class Projections:
         Raises:
             UnknownProjectionError: there is none; or it is a class of which there are several.
         """
-        found = [item for item in self._registered if _answers_to(item, name_or_type)]
+        found = [item for item in self._registered if answers_to(item, name_or_type)]
         if len(found) != 1:
             raise UnknownProjectionError(
                 getattr(name_or_type, "__name__", name_or_type), self.names()
@@ -313,42 +342,8 @@ class Projections:
         check_lifecycle(projection, lifecycle)
         new = Registration(projection, lifecycle, shard_name(projection), document_key(projection))
         for other in self._registered:
-            _check_apart(new, other)
+            check_apart(new, other)
         for part in (projection, *members_of(projection)):
             if isinstance(part, (Composite, FlatTable)):
                 part.seal()
         self._registered.append(new)
-
-
-def _answers_to(item: Registration, asked: Any) -> bool:
-    if isinstance(asked, str):
-        return asked in _names(item)
-    if asked is None:
-        return False
-    workers = members_of(item.projection)
-    keys: list[Any] = [item.projection, type(item.projection), *workers]
-    for worker in workers:
-        keys += (worker.produces, type(worker))
-        if isinstance(worker, (TransformProjection, Subscription)):
-            keys.append(worker.source)
-    return any(asked is key for key in keys)
-
-
-def _names(item: Registration) -> set[str]:
-    """List the names that a projection goes by; a composite by those of its members too."""
-    members = {member.name for member in members_of(item.projection)}
-    return {item.projection.name, item.shard, *members}
-
-
-def _check_apart(new: Registration, other: Registration) -> None:
-    shared = _names(new) & _names(other)
-    if shared:
-        raise RegistrationError(
-            f"a projection named {min(shared)!r} is registered already: give this one another name"
-        )
-    for produces in produced_by(new.projection).keys() & produced_by(other.projection).keys():
-        raise RegistrationError(
-            f"{produces.__qualname__} is produced by {other.projection.name!r} already, and a"
-            f" rebuild of either would delete the documents of both: let {new.projection.name!r}"
-            " produce a class of its own"
-        )

@@ -12,6 +12,7 @@ from flowstore.postgres import translate_errors
 from flowstore.projections import RowChange, Table
 from flowstore.store._document_types import DocumentId, DocumentType
 from flowstore.store._engine import Engine
+from flowstore.store._history import History
 from flowstore.store._names import told_tenant
 from flowstore.store._queries import find_documents, query_documents
 from flowstore.store._queue import (
@@ -257,6 +258,11 @@ class ProjectionUnit(DocumentSession):
     def queued(self) -> Queue:
         """What is queued."""
         return self._queue
+
+    @property
+    def history(self) -> History:
+        """The tenant's events as they are stored."""
+        return History(self._engine, self._tenant)
 
     async def save_changes(self) -> None:
         """Refuse to commit: the events' transaction, or the daemon's, does.

@@ -2,7 +2,8 @@
 
 import inspect
 import json
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from datetime import datetime
 from functools import cache
 from typing import Any, LiteralString, TypeAlias, TypeVar
 from uuid import UUID
@@ -32,6 +33,11 @@ class Memory:
     def __init__(self, converter: Converter | None = None) -> None:
         self._codec = _default_codec() if converter is None else DocumentCodec(converter)
         self._texts: dict[DocumentKey, str] = {}
+        self._events: list[Event] = []
+
+    def events(self, tenant: str | None) -> list[Event]:
+        """Give a tenant's events that came in pages so far, in the order they came."""
+        return [event for event in self._events if event.tenant_id == tenant]
 
     def apply(self, projection: IProjection, page: Iterable[Event]) -> None:
         """Apply a page of events and keep what it queued; tenant by tenant, as a daemon does.
@@ -44,7 +50,9 @@ class Memory:
             NotInMemoryError: the projection executes SQL, changes rows of a table, or waits for
                 something other than its session.
         """
-        wanted = [event for event in page if _is_consumed(projection, event)]
+        events = list(page)
+        self._events += events
+        wanted = [event for event in events if _is_consumed(projection, event)]
         for tenant in dict.fromkeys(event.tenant_id for event in wanted):
             streams = group_by_stream_id(event for event in wanted if event.tenant_id == tenant)
             session = _MemorySession(self, tenant)
@@ -83,6 +91,38 @@ def _default_codec() -> DocumentCodec:
     return DocumentCodec(make_converter())
 
 
+@attrs.frozen
+class _MemoryHistory:
+    """What a memory has been handed of a tenant's events; an `EventHistory`."""
+
+    memory: Memory
+    tenant: str | None
+
+    async def read(
+        self, types: Sequence[type], /, *, floor: int, ceiling: int, include_archived: bool
+    ) -> AsyncGenerator[Event]:
+        for event in self._up_to(ceiling, types, include_archived=include_archived):
+            if event.sequence > floor:
+                yield event
+
+    async def floor_of(
+        self, types: Sequence[type], /, *, since: datetime, ceiling: int, include_archived: bool
+    ) -> tuple[int, bool]:
+        events = self._up_to(ceiling, types, include_archived=include_archived)
+        late = [event.sequence for event in events if event.timestamp >= since]
+        floor = late[0] - 1 if late else ceiling
+        return floor, bool(events) and events[0].sequence <= floor
+
+    def _up_to(self, ceiling: int, types: Sequence[type], *, include_archived: bool) -> list[Event]:
+        del include_archived  # a memory archives nothing
+        wanted = frozenset(types)
+        return [
+            event
+            for event in self.memory.events(self.tenant)
+            if event.sequence <= ceiling and (not wanted or type(event.data) in wanted)
+        ]
+
+
 @attrs.define(eq=False)
 class _MemorySession:
     """The unit of work of one page and tenant; a `ProjectionSession`."""
@@ -90,6 +130,10 @@ class _MemorySession:
     _memory: Memory
     _tenant: str | None
     _queued: dict[DocumentKey, Any] = attrs.field(factory=dict[DocumentKey, Any], init=False)
+
+    @property
+    def history(self) -> _MemoryHistory:
+        return _MemoryHistory(self._memory, self._tenant)
 
     def store(self, *documents: Any) -> None:
         for document in documents:

@@ -241,7 +241,7 @@ class Shadow(Recorder):
         (lambda: Composite("c").stage(trips()), ["'c', stage 1", "'trips', a Composite"]),
         (
             lambda: Composite("c").stage(Projections().subscribe("s", lambda _s, _e: None)),
-            ["'s', a Subscription"],
+            ["'s', which is of kind Subscription"],
         ),
         (
             lambda: Composite("c").stage(
