@@ -9,6 +9,8 @@ import trio
 from flowstore.errors import ProgressConflictError, ShardEditedError
 from flowstore.events import DeadLetter
 from flowstore.projections import AsyncOptions
+from flowstore.store import open_event_store
+from flowstore.testing import MemoryStore
 
 
 @attrs.frozen
@@ -42,6 +44,15 @@ NOTES = Notes()
 def options(options):
     options.projections.add(NOTES)
     return options
+
+
+@pytest.fixture(params=["postgres", "memory"])
+async def store(request, pg_dsn, options):
+    if request.param == "memory":
+        yield MemoryStore(options)
+    else:
+        async with open_event_store(pg_dsn, options) as opened:
+            yield opened
 
 
 async def commit(store, claim, floor, ceiling, *documents, **more):

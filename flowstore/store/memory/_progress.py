@@ -1,17 +1,17 @@
 """How far shards have come, what they have set aside, and taking them back to nothing: in memory."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
-from flowstore.errors import ProgressConflictError
+from flowstore.errors import ProgressConflictError, ShardEditedError
 from flowstore.events import DeadLetter, group_by_stream_id
 from flowstore.projections import IProjection, apply_projection, produced_by, shard_name
 from flowstore.store._document_session import ProjectionUnit
 from flowstore.store._engine import Engine
 from flowstore.store._names import stored_tenant
-from flowstore.store._progress import storable
+from flowstore.store._progress import Claim, storable
 from flowstore.store._queue import Queue
 from flowstore.store._retry import event_gone
 from flowstore.store._rows import decode_row
@@ -21,6 +21,8 @@ from flowstore.store.memory._sessions import MemoryUnit, ReadsFrom
 from flowstore.store.memory._writing import prepare_writes, write_all
 
 __all__ = ["MemoryShards"]
+
+_NOWHERE: Final = Claim(0, started=False, epoch=0, edits=0)
 
 
 @attrs.frozen
@@ -45,19 +47,22 @@ class MemoryShards:
         floor: int,
         ceiling: int,
         dead_letters: Sequence[DeadLetter],
+        claim: Claim | None,
     ) -> None:
         """Write a unit's queue, dead letters and progress in one transaction.
 
         Raises:
-            ProgressConflictError: the shard doesn't stand at `floor`; nothing was written.
+            ProgressConflictError: the shard doesn't stand at `floor`, or has another owner than
+                `claim` says; nothing was written.
+            ShardEditedError: its documents were written to since `claim`; nothing was written.
         """
         writes = prepare_writes(self.engine, unit.queued.operations)
         async with self.database.transaction(self.pause) as transaction:
             await transaction.lock(PROGRESS, shard)
-            found = transaction.get(PROGRESS, shard) or 0
-            if found != floor:
-                raise ProgressConflictError(shard, expected=floor, found=found)
-            transaction.put(PROGRESS, shard, ceiling)
+            found = transaction.get(PROGRESS, shard) or _NOWHERE
+            _check(shard, found, floor, claim)
+            moved = attrs.evolve(found, sequence=ceiling, started=True)
+            transaction.put(PROGRESS, shard, moved)
             for letter in sorted(dead_letters, key=_place):
                 await transaction.lock(DEAD_LETTERS, _place(letter))
                 transaction.put(DEAD_LETTERS, _place(letter), _kept(letter))
@@ -73,17 +78,31 @@ class MemoryShards:
         async with self.database.transaction(self.pause) as transaction:
             await _remove(transaction, DEAD_LETTERS, _place(letter))
 
-    async def tear_down(self, projection: IProjection) -> None:
-        """Delete a projection's documents, progress and dead letters, in one transaction."""
+    def standing(self, shard: str) -> Claim:
+        """Tell where a shard stands without owning it."""
+        return self.database.get(PROGRESS, shard) or _NOWHERE
+
+    async def claim(self, shard: str) -> Claim:
+        """Begin to own a shard: whoever claimed it before can't commit any more."""
+        async with self.database.transaction(self.pause) as transaction:
+            found = await _locked(transaction, shard)
+            claim = attrs.evolve(found, epoch=(found.epoch or 0) + 1)
+            transaction.put(PROGRESS, shard, claim)
+            return claim
+
+    async def rewind(self, shard: str, sequence: int) -> None:
+        """Put a shard at a sequence, and forget the dead letters above; its owner stops."""
+        async with self.database.transaction(self.pause) as transaction:
+            await _move(transaction, shard, sequence, sequence)
+
+    async def tear_down(self, projection: IProjection, place: int | None) -> None:
+        """Delete a projection's documents and dead letters, and put it at a place."""
         shard, own = shard_name(projection), getattr(projection, "teardown", None)
         async with self.database.transaction(self.pause) as transaction:
+            await _move(transaction, shard, place, -1)
             unit = self._unit(transaction)
             if own is not None:
                 await own(unit)
-            for key, letter in transaction.scan(DEAD_LETTERS):
-                if letter.shard == shard:
-                    await _remove(transaction, DEAD_LETTERS, key)
-            await _remove(transaction, PROGRESS, shard)
             for document_type, version in produced_by(projection).items():
                 rows = documents_of(self.engine.kind_of(document_type, version))
                 for key, _ in transaction.scan(rows):
@@ -103,7 +122,7 @@ class MemoryShards:
             Exception: whatever the projection raises.
         """
         async with self.database.transaction(self.pause) as transaction:
-            await transaction.lock(PROGRESS, letter.shard)
+            found = await _locked(transaction, letter.shard)
             await transaction.lock(DEAD_LETTERS, _place(letter))
             if transaction.get(DEAD_LETTERS, _place(letter)) is None:
                 return []  # discarded, or retried by somebody else
@@ -113,6 +132,8 @@ class MemoryShards:
                 raise event_gone(letter)
             if stored.skipped:
                 return []
+            edited = attrs.evolve(found, edits=found.edits + 1)
+            transaction.put(PROGRESS, letter.shard, edited)
             event = decode_row(self.engine.codec, stored.row())
             unit = self._unit(transaction, stored.stream[0])
             await apply_projection(projection, unit, group_by_stream_id([event]))
@@ -123,6 +144,29 @@ class MemoryShards:
     def _unit(self, transaction: Transaction, tenant: str | None = None) -> MemoryUnit:
         lend = ReadsFrom(transaction)
         return MemoryUnit(self.engine, tenant or stored_tenant(None), Queue(), lend=lend)
+
+
+def _check(shard: str, found: Claim, floor: int, claim: Claim | None) -> None:
+    """Refuse a commit that isn't the owner's next one."""
+    if found.sequence != floor or (claim and claim.epoch not in {None, found.epoch}):
+        raise ProgressConflictError(shard, expected=floor, found=found.sequence)
+    if claim and claim.edits != found.edits:
+        raise ShardEditedError(shard, found.edits)
+
+
+async def _locked(transaction: Transaction, shard: str) -> Claim:
+    await transaction.lock(PROGRESS, shard)
+    return transaction.get(PROGRESS, shard) or _NOWHERE
+
+
+async def _move(transaction: Transaction, shard: str, place: int | None, kept: int) -> None:
+    """Put a shard at a place, or none, and forget its dead letters above `kept`."""
+    found = await _locked(transaction, shard)
+    moved = Claim(place or 0, place is not None, (found.epoch or 0) + 1, found.edits)
+    transaction.put(PROGRESS, shard, moved)
+    for key, letter in transaction.scan(DEAD_LETTERS):
+        if letter.shard == shard and letter.sequence > kept:
+            await _remove(transaction, DEAD_LETTERS, key)
 
 
 def _place(letter: DeadLetter) -> tuple[str, int]:

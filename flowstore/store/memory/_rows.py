@@ -11,6 +11,7 @@ from flowstore.events import DeadLetter, StreamId
 from flowstore.projections import Table
 from flowstore.store._document_types import DocumentId, DocumentType
 from flowstore.store._incoming import StreamKey
+from flowstore.store._progress import Claim
 
 __all__ = [
     "DEAD_LETTERS",
@@ -127,7 +128,7 @@ STREAMS: Final = Rows[StreamKey, StoredStream]("streams")
 EVENTS: Final = Rows[int, StoredEvent]("events")
 EVENT_IDS: Final = Rows[UUID, int]("event ids")
 """The unique index on the events' identities."""
-PROGRESS: Final = Rows[str, int]("progress")
+PROGRESS: Final = Rows[str, Claim]("progress")
 DEAD_LETTERS: Final = Rows[tuple[str, int], DeadLetter]("dead letters")
 KEPT_STREAMS: Final = Rows[tuple[str, StreamId], None]("kept streams")
 """No rows, only locks: advisory ones, for streams that may not exist yet."""

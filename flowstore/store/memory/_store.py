@@ -10,11 +10,12 @@ import attrs
 import trio
 
 from flowstore.events import DeadLetter, Event, StreamId
-from flowstore.projections import IProjection
+from flowstore.projections import IProjection, shard_name
 from flowstore.store._document_session import ProjectionUnit
 from flowstore.store._files import ExportTarget, ImportSource, read_chunks
 from flowstore.store._new_events import EventMarks
 from flowstore.store._options import StoreOptions
+from flowstore.store._progress import Claim
 from flowstore.store._queue import Queue
 from flowstore.store._session import Session, run_callbacks
 from flowstore.store._store import EventStore
@@ -23,7 +24,7 @@ from flowstore.store.memory._errors import NotInMemoryError
 from flowstore.store.memory._feed import MemoryFeed
 from flowstore.store.memory._opening import memory_engine
 from flowstore.store.memory._progress import MemoryShards
-from flowstore.store.memory._rows import PROGRESS, rows_of
+from flowstore.store.memory._rows import rows_of
 from flowstore.store.memory._session import hold_append, open_memory_session
 from flowstore.store.memory._sessions import MemoryUnit, ReadsFrom
 from flowstore.store.memory._upkeep import export_all, import_all, mask, skip
@@ -147,7 +148,7 @@ class MemoryEventStore(EventStore):
     async def progress(self, name_or_type: Any) -> int:
         """Give the last sequence whose effects a projection has committed."""
         await trio.lowlevel.checkpoint()
-        return self.database.get(PROGRESS, self._shard(name_or_type)) or 0
+        return self._shards.standing(self._shard(name_or_type)).sequence
 
     def table_rows(self, name: str) -> list[dict[str, Any]]:
         """Give the rows of a registered flat table, by their keys' text.
@@ -171,6 +172,21 @@ class MemoryEventStore(EventStore):
             for (tenant, key), row in sorted(self.database.scan(rows_of(table)), key=_by_key)
         ]
 
+    # -- owning a shard --------------------------------------------------------------------------
+
+    async def claim(self, projection: IProjection) -> Claim:
+        """Begin to own a projection's shard: commits of whoever claimed it before are refused."""
+        return await self._shards.claim(shard_name(projection))
+
+    async def standing(self, projection: IProjection) -> Claim:
+        """Tell where a projection's shard stands, without owning it."""
+        await trio.lowlevel.checkpoint()
+        return self._shards.standing(shard_name(projection))
+
+    async def rewind(self, projection: IProjection, sequence: int) -> None:
+        """Put a projection's shard at a sequence: delivery starts again at the one after it."""
+        await self._shards.rewind(shard_name(projection), sequence)
+
     # -- committing a projection's work ----------------------------------------------------------
 
     def projection_session(self, tenant_id: str | None = None) -> ProjectionUnit:
@@ -187,17 +203,23 @@ class MemoryEventStore(EventStore):
         ceiling: int,
         dead_letters: Sequence[DeadLetter] = (),
         rebuilding: bool = False,
+        claim: Claim | None = None,
     ) -> None:
         """Write a unit of work, dead letters and progress, all or none."""
         await self._shards.commit(
-            session, shard=shard, floor=floor, ceiling=ceiling, dead_letters=dead_letters
+            session,
+            shard=shard,
+            floor=floor,
+            ceiling=ceiling,
+            dead_letters=dead_letters,
+            claim=claim,
         )
         if not rebuilding:
             await run_callbacks(session.queued.callbacks)
 
-    async def teardown(self, projection: IProjection) -> None:
+    async def teardown(self, projection: IProjection, *, place: int | None = None) -> None:
         """Delete a projection's documents, progress and dead letters, in one transaction."""
-        await self._shards.tear_down(projection)
+        await self._shards.tear_down(projection, place)
 
     # -- waking up -------------------------------------------------------------------------------
 
