@@ -238,7 +238,10 @@ class Shadow(Recorder):
         (lambda: trips().stage(5), ["int is no projection"]),
         (lambda: trips().stage(Trip), ["'trips', stage 3", "'Trip'", "there already"]),
         (lambda: trips().stage(Shadow("s")), ["'s'", "Trip as 'Trip' does"]),
-        (lambda: Composite("c").stage(trips()), ["'c', stage 1", "'trips', a Composite"]),
+        (
+            lambda: Composite("c").stage(trips()),
+            ["'c', stage 1", "'trips', which is of kind Composite"],
+        ),
         (
             lambda: Composite("c").stage(Projections().subscribe("s", lambda _s, _e: None)),
             ["'s', which is of kind Subscription"],

@@ -13,6 +13,7 @@ from flowstore.store._document_types import DocumentId, DocumentType
 from flowstore.store._statements import Lend, Row
 from flowstore.store.memory._database import View
 from flowstore.store.memory._errors import NotInMemoryError
+from flowstore.store.memory._history import MemoryHistory
 from flowstore.store.memory._json import same_value
 from flowstore.store.memory._rows import documents_of
 
@@ -105,6 +106,11 @@ class MemoryUnit(MemoryDocuments, ProjectionUnit):
     """The session that a projection is handed."""
 
     __slots__ = ()
+
+    @property
+    def history(self) -> MemoryHistory:
+        """The tenant's events as they are kept."""
+        return MemoryHistory(self._engine, self._tenant, self._view())
 
     async def create_table(self, table: Table, /) -> None:
         """Refuse a flat table that this store can't keep as it is described."""
