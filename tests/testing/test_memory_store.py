@@ -366,7 +366,9 @@ appends = st.lists(
 
 @settings(deadline=None, max_examples=40)
 @given(appends=appends, page_size=st.integers(1, 4), seed=st.random_module())
-async def test_a_daemon_delivers_everything_in_order_whoever_holds_what_open(appends, page_size, seed):
+async def test_a_daemon_delivers_everything_in_order_whoever_holds_what_open(
+    appends, page_size, seed
+):
     recording = RecordingProjection(async_options=AsyncOptions(page_size=page_size))
     options = StoreOptions()
     options.projections.add(recording)
