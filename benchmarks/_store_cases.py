@@ -62,12 +62,14 @@ class Job:
         count: how many items one run handles.
         prepare: goes before each run, outside the time.
         documents: gives the documents that a projection has made of `count` events; None: makes none.
+        table: gets a row for each of `count` events in every run, from no other case; None: gets none.
     """
 
     run: Callable[[], Any]
     count: int
     prepare: Callable[[], Any] | None = None
     documents: Callable[[], Awaitable[Documents]] | None = None
+    table: str | None = None
 
 
 @attrs.frozen

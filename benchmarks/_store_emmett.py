@@ -115,7 +115,7 @@ def appending(key: str) -> Callable[[Bench], AbstractAsyncContextManager[Job]]:
                 answer = await running.ask({"writers": writers})
                 return Measured(answer["seconds"])
 
-            yield Job(run, drawn.count, drawn.draw)
+            yield Job(run, drawn.count, drawn.draw, table="emt_messages")
 
     return opened
 

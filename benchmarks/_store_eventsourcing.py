@@ -113,7 +113,7 @@ def appending(key: str, *, functions: bool) -> Callable[[Bench], AbstractAsyncCo
         async def run() -> None:
             await in_threads([partial(_append, app, share) for share in shares])
 
-        yield Job(run, drawn.count, prepare)
+        yield Job(run, drawn.count, prepare, table=f"{schema}.projects_events")
         app.close()
 
     return opened

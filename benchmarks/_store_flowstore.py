@@ -60,7 +60,7 @@ def appending(key: str) -> Callable[[Bench], AbstractAsyncContextManager[Job]]:
                     for share in drawn.shares:
                         nursery.start_soon(append, store, share)
 
-            yield Job(run, drawn.count, drawn.draw)
+            yield Job(run, drawn.count, drawn.draw, table=f"{schema}.events")
 
     return opened
 
@@ -68,7 +68,7 @@ def appending(key: str) -> Callable[[Bench], AbstractAsyncContextManager[Job]]:
 async def append(store: Store, batches: Sequence[Batch]) -> None:
     for batch in batches:
         async with store.session() as session:
-            session.events.append(batch.stream_id, *batch.events)
+            session.events.append(batch.stream_id, *batch.events, expected_version=batch.version)
             await session.save_changes()
 
 
@@ -163,8 +163,9 @@ def following(shards: int) -> Callable[[Bench], AbstractAsyncContextManager[Job]
     async def opened(bench: Bench) -> AsyncIterator[Job]:
         drawn = Drawn(bench, "append 10")
         drawn.count = bench.sizes.tail
+        schema = f"flowstore_tail_{shards}"
         async with (
-            open_store(bench.dsn, options(f"flowstore_tail_{shards}", shards)) as store,
+            open_store(bench.dsn, options(schema, shards)) as store,
             store.build_projection_daemon() as daemon,
         ):
             await daemon.start_all()
@@ -174,7 +175,7 @@ def following(shards: int) -> Callable[[Bench], AbstractAsyncContextManager[Job]
                     await append(store, share)
                 await daemon.wait_for_non_stale_results()
 
-            yield Job(run, drawn.count, drawn.draw)
+            yield Job(run, drawn.count, drawn.draw, table=f"{schema}.events")
 
     return opened
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -76,7 +77,7 @@ def folding(
     @asynccontextmanager
     async def opened(bench: Bench) -> AsyncIterator[Job]:
         decode, rule = make(), aggregate_rule(ActiveProject)
-        pages = list(_pages(bench))
+        pages = await bench.once("rows", partial(_pages, bench))
         held: Documents = {}
 
         def run() -> None:
@@ -93,7 +94,7 @@ def folding(
     return opened
 
 
-def _pages(bench: Bench) -> Iterable[list[tuple[Any, ...]]]:
+async def _pages(bench: Bench) -> list[list[tuple[Any, ...]]]:
     """Lay the history out as the rows that the store reads."""
     versions: dict[UUID, int] = {}
     rows: list[tuple[Any, ...]] = []
@@ -103,7 +104,7 @@ def _pages(bench: Bench) -> Iterable[list[tuple[Any, ...]]]:
         envelope = (sequence, UUID(int=sequence), stream_id, versions[stream_id])
         absent = (None, None, None, None, "*DEFAULT*")
         rows.append((*envelope, NAMES[type(event)], data, _WHEN, *absent))
-    return (rows[at : at + PAGE_SIZE] for at in range(0, len(rows), PAGE_SIZE))
+    return [rows[at : at + PAGE_SIZE] for at in range(0, len(rows), PAGE_SIZE)]
 
 
 ENTRIES = [

@@ -17,24 +17,27 @@ import trio
 from _store_cases import Bench, Documents, Entry, Job
 from _store_raw import READ, TYPES, Row, fill_history
 from _store_work import PAGE_SIZE, plain
+from psycopg import sql
 
 from flowstore.cli._projects import ActiveProject, fold
 
 CREATE = """
-    create table if not exists raw.projects (id uuid primary key, data jsonb not null);
-    create table if not exists raw.progress (name text primary key, at bigint not null);
-    insert into raw.progress values ('projects', 0) on conflict do nothing;
+    create schema if not exists {schema};
+    set search_path to {schema};
+    create table if not exists projects (id uuid primary key, data jsonb not null);
+    create table if not exists progress (name text primary key, at bigint not null);
+    insert into progress values ('projects', 0) on conflict do nothing;
 """
-WIPE = "truncate raw.projects; update raw.progress set at = 0"
+WIPE = "truncate projects; update progress set at = 0"
 WRITE = """
-    insert into raw.projects
+    insert into projects
     select * from unnest(%s::uuid[], %s::jsonb[])
     on conflict (id) do update set data = excluded.data
 """
-MOVE = "update raw.progress set at = %s where name = 'projects'"
+MOVE = "update progress set at = %s where name = 'projects'"
 ONE_STATEMENT = """
     with folded as (
-        insert into raw.projects
+        insert into projects
         select stream_id, jsonb_build_object(
             'id', stream_id,
             'project_name', coalesce(max(data ->> 'name') filter (where type = 'project_started'), ''),
@@ -52,7 +55,7 @@ ONE_STATEMENT = """
         )
         from raw.history group by stream_id
     )
-    update raw.progress set at = (select max(sequence) from raw.history) where name = 'projects'
+    update progress set at = (select max(sequence) from raw.history) where name = 'projects'
 """
 EVERY = 2_000
 
@@ -128,7 +131,8 @@ def projecting(
     async def opened(bench: Bench) -> AsyncIterator[Job]:
         await fill_history(bench)
         with bench.connect() as connection:
-            connection.execute(CREATE)
+            name = f"by_hand_{project.__name__}"  # a table each: all are looked at in the end
+            connection.execute(sql.SQL(CREATE).format(schema=sql.Identifier(name)))
 
             def wipe() -> None:
                 connection.execute(WIPE)
@@ -139,7 +143,7 @@ def projecting(
                 project(connection)
 
             async def documents() -> Documents:
-                found = connection.execute("select id, data from raw.projects").fetchall()
+                found = connection.execute("select id, data from projects").fetchall()
                 return {each: _document(data) for each, data in found}
 
             yield Job(

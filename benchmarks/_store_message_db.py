@@ -82,7 +82,7 @@ def appending(key: str) -> Callable[[Bench], AbstractAsyncContextManager[Job]]:
         async def run() -> None:
             await in_threads(work)
 
-        yield Job(run, drawn.count, prepare)
+        yield Job(run, drawn.count, prepare, table="message_db.messages")
         for connection in connections:
             connection.close()
 

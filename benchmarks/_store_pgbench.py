@@ -42,7 +42,7 @@ def program() -> Path:
 def script(append: Append) -> str:
     """Write a script that inserts one commit's rows into a new stream."""
     return (
-        "insert into raw.appended (stream_id, version, type, data)"
+        "insert into raw.appended_by_pgbench (stream_id, version, type, data)"
         f" select s.id, n, 'Commit', '{DATA}'"
         f" from (select gen_random_uuid() as id) s, generate_series(1, {append.per_commit}) n;\n"
     )
@@ -52,7 +52,7 @@ def appending(key: str) -> Callable[[Bench], AbstractAsyncContextManager[Job]]:
     @asynccontextmanager
     async def opened(bench: Bench) -> AsyncIterator[Job]:
         append, count, found = APPENDS[key], bench.sizes.appended[key], program()
-        prepare_table(bench, "appended")
+        prepare_table(bench, "appended_by_pgbench")
         turns = count // append.per_commit // append.writers
         with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
             file.write(script(append))
@@ -70,7 +70,8 @@ def appending(key: str) -> Callable[[Bench], AbstractAsyncContextManager[Job]]:
                     raise RuntimeError(f"pgbench told no rate: {done.stdout!r}")
                 return Measured(turns * append.writers / float(told[1]))
 
-            yield Job(run, turns * append.writers * append.per_commit)
+            rows = turns * append.writers * append.per_commit
+            yield Job(run, rows, table="raw.appended_by_pgbench")
 
     return opened
 

@@ -118,7 +118,7 @@ def appending_on_trio(key: str) -> Callable[[Bench], AbstractAsyncContextManager
                     nursery.start_soon(_insert_later, connection, batches)
 
         connections = [await Connection.connect(bench.dsn) for _ in range(APPENDS[key].writers)]
-        yield Job(run, drawn.count, prepare)
+        yield Job(run, drawn.count, prepare, table="raw.appended_on_trio")
         for connection in connections:
             await connection.close()
 
@@ -144,7 +144,7 @@ def appending_in_threads(key: str) -> Callable[[Bench], AbstractAsyncContextMana
             await in_threads([partial(_insert, *each) for each in rows])
 
         connections = [bench.connect() for _ in range(APPENDS[key].writers)]
-        yield Job(run, drawn.count, prepare)
+        yield Job(run, drawn.count, prepare, table="raw.appended")
         for connection in connections:
             connection.close()
 

@@ -59,6 +59,7 @@ WORKLOADS = {
     "start": "Start a program",
 }
 LATENCY, FLAT = "latency", "flat"
+WARM_UP = 1
 DATABASE = "flowstore_bench"
 EVENTS, STREAMS = 200_000, 2_000
 QUICK = Sizes.of(400, 8)
@@ -109,10 +110,14 @@ async def _measure(
                     jobs[entry] = await stack.enter_async_context(entry.open(bench))
                 except SkippedError as error:
                     skipped.append(f"skipped {entry.name}: {error}")
+        rows = {entry: _rows(bench, job) for entry, job in jobs.items()}
         gc.collect()
-        results = await measure([_case(*each) for each in jobs.items()], rounds=rounds)
+        gc.freeze()  # else every collection would look through the history that only we hold
+        results = await measure([_case(*each) for each in jobs.items()], rounds, WARM_UP)
+        gc.unfreeze()
         for entry, job in jobs.items():
-            await _check(entry, job, bench)
+            await _check_documents(entry, job, bench)
+            _check_rows(entry, job, _rows(bench, job) - rows[entry], rounds)
     remarks = {entry.name: _remark(entry, job, results[0].count) for entry, job in jobs.items()}
     return Outcome(key, WORKLOADS[key], results[0].name, results, remarks), skipped
 
@@ -128,7 +133,29 @@ def _remark(entry: Entry, job: Job, usual: int) -> str:
     return f"{entry.remark}{fewer}"
 
 
-async def _check(entry: Entry, job: Job, bench: Bench) -> None:
+def _rows(bench: Bench, job: Job) -> int:
+    """Count the rows of the table that a case writes to."""
+    if job.table is None:
+        return 0
+    count = sql.SQL("select count(*) from {}").format(sql.Identifier(*job.table.split(".")))
+    with bench.connect() as connection:
+        return (connection.execute(count).fetchone() or (0,))[0]
+
+
+def _check_rows(entry: Entry, job: Job, found: int, rounds: int) -> None:
+    """Refuse to report on appends that didn't store every event.
+
+    Raises:
+        RuntimeError: there are more or fewer rows.
+    """
+    wanted = job.count * (rounds + WARM_UP) if job.table else 0
+    if found != wanted:
+        raise RuntimeError(
+            f"{entry.name} stored {found} events in {entry.workload!r}, not {wanted}"
+        )
+
+
+async def _check_documents(entry: Entry, job: Job, bench: Bench) -> None:
     """Refuse to report on work that wasn't the same.
 
     Raises:
