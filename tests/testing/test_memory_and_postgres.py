@@ -111,8 +111,8 @@ class Side:
     program: int
     floor: int
     sessions: dict[int, Any] = attrs.field(factory=dict)
-    handles: dict[int, Any] = attrs.field(factory=dict)
     called: list[int] = attrs.field(factory=list)
+    claimed: Any = None
 
     # -- names of this program's own, because examples share a schema ------------------------
 
@@ -309,8 +309,26 @@ class Side:
 
     # -- a shard -----------------------------------------------------------------------------
 
-    async def project(self, limit, wrong_floor, sets_aside):
-        progress = await self.store.progress(RecordingProjection(name=self.shard()))
+    @property
+    def projection(self):
+        return RecordingProjection(name=self.shard())
+
+    async def claim(self):
+        self.claimed = await self.store.claim(self.projection)
+        standing = await self.store.standing(self.projection)
+        assert standing == self.claimed
+        return standing.started, standing.epoch, standing.edits
+
+    async def rewind(self, place):
+        events = await self.page(archived=True)
+        sequence = events[place].sequence if place < len(events) else 0
+        await self.store.rewind(self.projection, sequence)
+
+    async def tear_down(self):
+        await self.store.teardown(self.projection)
+
+    async def project(self, limit, wrong_floor, sets_aside, claimed):
+        progress = await self.store.progress(self.projection)
         mark = await self.store.high_water()
         page = await self.store.fetch_page(max(progress, self.floor), mark, limit=limit)
         unit = self.store.projection_session()
@@ -325,6 +343,7 @@ class Side:
             floor=progress + 1 if wrong_floor else progress,
             ceiling=page.ceiling,
             dead_letters=letters,
+            claim=self.claimed if claimed else None,
         )
         return [self.told(event) for event in page.events]
 
@@ -335,11 +354,10 @@ class Side:
     # -- everything --------------------------------------------------------------------------
 
     async def everything(self):
-        projection = RecordingProjection(name=self.shard())
-        progress = await self.store.progress(projection)
+        progress = await self.store.progress(self.projection)
         events = await self.page(archived=True)
         places = {event.sequence: self.told(event)[:2] for event in events}
-        letters = await self.store.dead_letters(projection)
+        letters = await self.store.dead_letters(self.projection)
         return {
             "events": [self.told(event) for event in events],
             "projected": [self.told(event) for event in await self.page()],
@@ -568,7 +586,24 @@ class Program(RuleBasedStateMachine):
     def read_page(self, **given):
         self.add("read_page", **given)
 
-    @rule(limit=st.integers(1, 4), wrong_floor=st.booleans(), sets_aside=st.integers(0, 2))
+    @rule()
+    def claim(self):
+        self.add("claim")
+
+    @rule(place=st.integers(0, 5))
+    def rewind(self, **given):
+        self.add("rewind", **given)
+
+    @rule()
+    def tear_down(self):
+        self.add("tear_down")
+
+    @rule(
+        limit=st.integers(1, 4),
+        wrong_floor=st.sampled_from([False, False, True]),
+        sets_aside=st.integers(0, 2),
+        claimed=st.booleans(),
+    )
     def project(self, **given):
         self.add("project", **given)
 
