@@ -444,11 +444,12 @@ documents, numbers = st.integers(0, IDS - 1), st.integers(0, 2)
 data = st.one_of(
     st.builds(Added, st.integers(-5, 5)),
     st.builds(Noted, st.sampled_from(["", "ü☃", "b"])),
-    st.sampled_from([Added(1), Added(1), Added(1), Closed(), Poison(), Archived("old")]),
+    st.sampled_from([Added(1)] * 4 + [Closed(), Poison(), Archived("old")]),
 )
-drawn = st.tuples(data, st.none() | st.integers(0, 5))
+drawn = st.tuples(data, st.sampled_from([None] * 4 + [0, 1, 2, 3]))
 some = st.lists(drawn, min_size=1, max_size=3)
-versions = st.none() | st.integers(0, 6)
+few = st.lists(drawn, max_size=2)
+versions = st.none() | st.integers(0, 4)
 
 
 class Program(RuleBasedStateMachine):
@@ -459,94 +460,89 @@ class Program(RuleBasedStateMachine):
         self.play = play
         self.program = []
 
-    def add(self, verb, **given):
-        self.program.append((verb, given))
-
     def teardown(self):
         self.play(self.program)
 
-    @rule(session=sessions, stream=streams, drawn=some)
+    def add(self, verb, **given):
+        self.program.append((verb, given))
+
+    def queue(self, verb, *, saves, **given):
+        self.add(verb, **given)
+        if saves:
+            self.add("save", session=given["session"])
+
+    @rule(session=sessions, stream=streams, drawn=some, saves=st.booleans())
     def start(self, **given):
-        self.add("start", **given)
+        self.queue("start", **given)
 
-    @rule(session=sessions, stream=streams, drawn=st.lists(drawn, max_size=2), expected=versions)
+    @rule(session=sessions, stream=streams, drawn=few, expected=versions, saves=st.booleans())
     def append(self, **given):
-        self.add("append", **given)
+        self.queue("append", **given)
 
     @rule(session=sessions, stream=streams, drawn=some)
-    def append_and_save(self, session, **given):
-        self.add("append", session=session, expected=None, **given)
-        self.add("save", session=session)
+    def append_whatever_there_is(self, **given):
+        self.queue("append", expected=None, saves=True, **given)
 
-    @rule(session=sessions, stream=streams, drawn=some)
+    @rule(session=sessions, stream=streams, drawn=some, saves=st.booleans())
     def append_optimistic(self, **given):
-        self.add("append_optimistic", **given)
+        self.queue("append_optimistic", **given)
 
-    @rule(session=sessions, stream=streams, drawn=some)
+    @rule(session=sessions, stream=streams, drawn=some, saves=st.booleans())
     def append_exclusive(self, **given):
-        self.add("append_exclusive", **given)
+        self.queue("append_exclusive", **given)
 
     @rule(
         session=sessions,
         stream=streams,
-        drawn=st.lists(drawn, max_size=2),
+        drawn=few,
         exclusive=st.booleans(),
         enforce=st.booleans(),
+        saves=st.booleans(),
     )
     def fetch_for_writing(self, **given):
-        self.add("fetch_for_writing", **given)
+        self.queue("fetch_for_writing", **given)
 
-    @rule(session=sessions, stream=streams)
+    @rule(session=sessions, stream=streams, saves=st.booleans())
     def archive(self, **given):
-        self.add("archive", **given)
+        self.queue("archive", **given)
 
-    @rule(session=sessions, stream=streams, version=versions)
+    @rule(session=sessions, stream=streams, version=versions, saves=st.booleans())
     def compact(self, **given):
-        self.add("compact", **given)
+        self.queue("compact", **given)
 
-    @rule(session=sessions, document=documents, number=numbers)
+    @rule(session=sessions, document=documents, number=numbers, saves=st.booleans())
     def put(self, **given):
-        self.add("put", **given)
+        self.queue("put", **given)
 
-    @rule(session=sessions, document=documents, guarded=st.booleans())
+    @rule(session=sessions, document=documents, guarded=st.booleans(), saves=st.booleans())
     def delete(self, **given):
-        self.add("delete", **given)
+        self.queue("delete", **given)
 
-    @rule(session=sessions, document=documents, number=numbers)
+    @rule(session=sessions, document=documents, number=numbers, saves=st.booleans())
     def change(self, **given):
-        self.add("change", **given)
+        self.queue("change", **given)
 
-    @rule(session=sessions, document=documents, number=numbers)
+    @rule(session=sessions, document=documents, number=numbers, saves=st.booleans())
     def overwrite(self, **given):
-        self.add("overwrite", **given)
+        self.queue("overwrite", **given)
 
     @rule(session=sessions, number=numbers)
     def call_later(self, **given):
         self.add("call_later", **given)
 
-    @rule(session=sessions)
-    def save(self, **given):
-        self.add("save", **given)
-
-    @rule(session=sessions)
-    def leave(self, **given):
-        self.add("leave", **given)
+    @rule(session=sessions, leaves=st.booleans())
+    def end(self, session, leaves):
+        self.add("leave" if leaves else "save", session=session)
 
     @rule(pairs=st.lists(st.tuples(streams, drawn), max_size=4))
     def bring_in(self, **given):
         self.add("bring_in", **given)
 
-    @rule(stream=streams)
-    def mask(self, **given):
-        self.add("mask", **given)
-
-    @rule(place=st.integers(0, 9))
-    def skip(self, **given):
-        self.add("skip", **given)
-
-    @rule(number=st.integers(0, 5))
-    def skip_by_id(self, **given):
-        self.add("skip_by_id", **given)
+    @rule(stream=streams, place=st.integers(0, 9), number=st.integers(0, 3))
+    def amend(self, stream, place, number):
+        self.add("mask", stream=stream)
+        self.add("skip", place=place)
+        self.add("skip_by_id", number=number)
 
     @rule(
         session=sessions,
@@ -554,53 +550,29 @@ class Program(RuleBasedStateMachine):
         version=versions,
         first=st.integers(0, 4),
         archived=st.booleans(),
+        number=numbers,
     )
-    def fetch(self, **given):
-        self.add("fetch", **given)
-
-    @rule(session=sessions, stream=streams, day=st.integers(0, 5))
-    def fetch_as_of(self, **given):
-        self.add("fetch_as_of", **given)
-
-    @rule(session=sessions, stream=streams, version=versions)
-    def fold(self, **given):
-        self.add("fold", **given)
-
-    @rule(session=sessions, stream=streams)
-    def state(self, **given):
-        self.add("state", **given)
-
-    @rule(session=sessions, number=st.integers(0, 5))
-    def load_event(self, **given):
-        self.add("load_event", **given)
-
-    @rule(session=sessions)
-    def load(self, **given):
-        self.add("load", **given)
-
-    @rule(session=sessions, number=numbers)
-    def find(self, **given):
-        self.add("find", **given)
+    def look(self, session, stream, version, first, archived, number):
+        one = {"session": session, "stream": stream}
+        self.add("fetch", **one, version=version, first=first, archived=archived)
+        self.add("fetch_as_of", **one, day=number)
+        self.add("fold", **one, version=version)
+        self.add("state", **one)
+        self.add("load_event", session=session, number=number)
+        self.add("load", session=session)
+        self.add("find", session=session, number=number)
 
     @rule(archived=st.booleans(), typed=st.booleans(), limit=st.integers(1, 4))
     def read_page(self, **given):
         self.add("read_page", **given)
 
-    @rule()
-    def claim(self):
-        self.add("claim")
-
-    @rule(place=st.integers(0, 5))
-    def rewind(self, **given):
-        self.add("rewind", **given)
-
-    @rule()
-    def tear_down(self):
-        self.add("tear_down")
+    @rule(place=st.integers(0, 5), how=st.sampled_from(["claim", "claim", "rewind", "tear_down"]))
+    def move(self, place, how):
+        self.add(how, **({"place": place} if how == "rewind" else {}))
 
     @rule(
         limit=st.integers(1, 4),
-        wrong_floor=st.sampled_from([False, False, True]),
+        wrong_floor=st.sampled_from([False, False, False, True]),
         sets_aside=st.integers(0, 2),
         claimed=st.booleans(),
     )
