@@ -40,6 +40,7 @@ from flowstore.store._repeats import (
     without_doubles,
     without_repeats,
 )
+from flowstore.store._row_batches import in_rounds
 from flowstore.store._statements import Row, Statement, fetch_rows, lend_again, run_as_one
 
 __all__ = ["Callbacks", "Commit", "operation_statements", "see_to_tables"]
@@ -195,9 +196,24 @@ async def see_to_tables(engine: Engine, operations: Sequence[Operation]) -> None
     )
 
 
-def operation_statements(engine: Engine, operations: Sequence[Operation]) -> Iterator[Statement]:
-    """Turn queued operations into statements, as few as keep their order."""
+def operation_statements(
+    engine: Engine, operations: Sequence[Operation], *, sole_writer: bool = False
+) -> Iterator[Statement]:
+    """Turn queued operations into statements, as few as keep their order.
+
+    Args:
+        engine: the store's.
+        operations: in the order they were queued.
+        sole_writer: whether nobody else writes to the flat tables meanwhile; then rows are
+            changed, and locked, many at once, else one by one in the order they were queued.
+    """
+    changes: list[ChangeRow] = []
     for batch in in_batches(operations):
+        if sole_writer and isinstance(batch, ChangeRow):
+            changes.append(batch)
+            continue
+        yield from map(engine.flat_tables.change_many, in_rounds(changes))
+        changes.clear()
         if isinstance(batch, QueuedSql):
             yield Statement(batch.query, batch.parameters)
         elif isinstance(batch, ChangeRow):
@@ -211,3 +227,4 @@ def operation_statements(engine: Engine, operations: Sequence[Operation]) -> Ite
             yield Statement(engine.sql.statement(_COMPACT), attrs.astuple(batch, recurse=False))
         else:
             yield engine.documents.write(batch)
+    yield from map(engine.flat_tables.change_many, in_rounds(changes))

@@ -1,7 +1,6 @@
 """Flat tables: created when they are needed, and the statements that change their rows."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from enum import Enum
 from typing import Any, Final, LiteralString, TypeAlias, cast
 
 import attrs
@@ -10,6 +9,8 @@ from psycopg import sql as composing
 from flowstore.errors import RegistrationError, SchemaError
 from flowstore.postgres import Connection, translate_errors
 from flowstore.projections import Column, DeleteRow, RowChange, Table, WriteRow
+from flowstore.store._queue import ChangeRow
+from flowstore.store._row_batches import plain, shape_of
 from flowstore.store._schema import AutoCreate, lock_schema
 from flowstore.store._sql import SchemaSql, for_parameters
 from flowstore.store._statements import Statement
@@ -32,9 +33,12 @@ _CREATE: Final = "create table if not exists {table} ({columns}, primary key ({k
 _COMMENT: Final = "comment on table {table} is {mark}"
 _ADD_COLUMN: Final = "alter table {table} add column if not exists {column}"
 _INSERT: Final = """
-insert into {table} as t ({columns}) values ({values}) on conflict ({keys}) do {resolution}"""
+insert into {table} as t ({columns}) values {values} on conflict ({keys}) do {resolution}"""
 _UPDATE: Final = "update {table} as t set {changes} where {found}"
 _DELETE: Final = "delete from {table} where {found}"
+_UPDATE_MANY: Final = """
+update {table} as t set {changes} from (values {rows}) as n ({names}) where {found}"""
+_DELETE_MANY: Final = "delete from {table} as t using (values {rows}) as n ({names}) where {found}"
 
 
 @attrs.define
@@ -166,7 +170,7 @@ class FlatTables:
 
     def change(self, table: Table, tenant: str, change: RowChange) -> Statement:
         """Make the statement for a change of a row."""
-        place = (*((tenant,) if self.by_tenant else ()), _plain(change.key))
+        place = (*((tenant,) if self.by_tenant else ()), plain(change.key))
         if isinstance(change, DeleteRow):
             return Statement(self._ready_made((table, "delete"), self._delete, table), place)
         kinds = {column.name: column.type for column in table.columns}
@@ -176,6 +180,25 @@ class FlatTables:
         make = self._insert if change.insert else self._update
         parameters = (*place, *values) if change.insert else (*values, *place)
         return Statement(self._ready_made(shape, make, table, change), parameters)
+
+    def change_many(self, operations: Sequence[ChangeRow]) -> Statement:
+        """Make the statement for changes of one shape, of different rows; see `in_rounds`."""
+        first = operations[0]
+        if len(operations) == 1:
+            return self.change(first.table, first.tenant, first.change)
+        parameters = [value for operation in operations for value in self._parameters(operation)]
+        key = (*shape_of(first.table, first.change), len(operations))
+        query = self._ready_made(key, self._many, first.table, first.change, len(operations))
+        return Statement(query, parameters)
+
+    def _parameters(self, operation: ChangeRow) -> list[Any]:
+        change = operation.change
+        found = [operation.tenant] if self.by_tenant else []
+        found.append(plain(change.key))
+        if isinstance(change, WriteRow):
+            found += map(plain, change.set.values())
+            found += map(plain, change.add.values())
+        return found
 
     def empty(self, table: Table) -> Statement:
         """Make the statement that deletes all rows, every tenant's."""
@@ -190,7 +213,7 @@ class FlatTables:
     def _delete(self, table: Table) -> bytes:
         return _composed(_DELETE, {"table": self._quoted(table)}, found=self._where(table))
 
-    def _insert(self, table: Table, change: WriteRow) -> bytes:
+    def _insert(self, table: Table, change: WriteRow, count: int = 1) -> bytes:
         columns = [column.name for column in self._keys(table)]
         columns += [*change.set, *change.add]
         changes = [_assigned("{column} = excluded.{column}", name) for name in change.set]
@@ -203,7 +226,7 @@ class FlatTables:
             _INSERT,
             {"table": self._quoted(table)},
             columns=_listed(map(_column, columns)),
-            values=_listed([composing.SQL("%s")] * len(columns)),
+            values=_listed([_bracketed([composing.SQL("%s")] * len(columns))] * count),
             keys=_listed([_column(column.name) for column in self._keys(table)]),
             resolution=update if changes else composing.SQL("nothing"),
         )
@@ -219,6 +242,33 @@ class FlatTables:
         table_name = {"table": self._quoted(table)}
         return _composed(_UPDATE, table_name, changes=_listed(changes), found=self._where(table))
 
+    def _many(self, table: Table, change: RowChange, count: int) -> bytes:
+        """Compose what makes a change of so many rows; each with its key, then its values."""
+        if isinstance(change, WriteRow) and change.insert:
+            return self._insert(table, change, count)
+        columns = [*self._keys(table)]
+        if isinstance(change, WriteRow):
+            kinds = {column.name: column for column in table.columns}
+            columns += [kinds[name] for name in (*change.set, *change.add)]
+        # The first row says what the columns of `values` are.
+        typed = [composing.SQL("%s::{}").format(_type(column)) for column in columns]
+        names = {
+            "table": self._quoted(table),
+            "rows": _listed([_bracketed(typed)] * count),
+            "names": _listed([_column(column.name) for column in columns]),
+            "found": composing.SQL(" and ").join(
+                _assigned("t.{column} = n.{column}", column.name) for column in self._keys(table)
+            ),
+        }
+        if isinstance(change, DeleteRow):
+            return _composed(_DELETE_MANY, names)
+        changes = [_assigned("{column} = n.{column}", name) for name in change.set]
+        changes += [
+            _assigned("{column} = coalesce(t.{column}, 0) + n.{column}", name)
+            for name in change.add
+        ]
+        return _composed(_UPDATE_MANY, names, changes=_listed(changes))
+
     def _where(self, table: Table) -> composing.Composable:
         found = [_assigned("{column} = %s", column.name) for column in self._keys(table)]
         return composing.SQL(" and ").join(found)
@@ -228,7 +278,7 @@ class FlatTables:
 
     def _value(self, kind: str, value: Any) -> Any:
         if value is None or kind not in {"json", "jsonb"}:
-            return _plain(value)
+            return plain(value)
         return self.to_json(value)
 
     def _name(self, table: Table) -> composing.Composable:
@@ -236,11 +286,6 @@ class FlatTables:
 
     def _quoted(self, table: Table) -> composing.Composable:
         return for_parameters(self._name(table))
-
-
-def _plain(value: Any) -> Any:
-    """Give an enumeration's value: psycopg would write its name."""
-    return value.value if isinstance(value, Enum) else value
 
 
 def _names(columns: Iterable[Column]) -> Iterator[str]:
@@ -254,6 +299,10 @@ def _column(name: str) -> composing.Composable:
 def _type(column: Column) -> composing.Composable:
     # Safe as it stands: a column's type is one of a list, see `sql_type`.
     return composing.SQL(cast("LiteralString", column.type))
+
+
+def _bracketed(parts: Iterable[composing.Composable]) -> composing.Composable:
+    return composing.SQL("({})").format(_listed(parts))
 
 
 def _defined(column: Column, ending: LiteralString = "") -> composing.Composable:

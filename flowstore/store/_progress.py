@@ -127,7 +127,8 @@ async def commit_page(
     statements = [Statement(engine.sql.statement(_ADVANCE), (shard, floor, ceiling, *owner))]
     if dead_letters:
         statements.append(_set_aside(engine, dead_letters))
-    statements += operation_statements(engine, operations)
+    # The progress is locked before anything else: whoever else runs this projection waits there.
+    statements += operation_statements(engine, operations, sole_writer=True)
     with translate_errors(), _refused_progress(shard, floor):
         async with engine.lend() as connection:
             await run_as_one(connection, statements)

@@ -126,11 +126,11 @@ happenings = st.one_of(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-    happened=st.lists(st.tuples(st.integers(0, 2), happenings), max_size=25),
-    sizes=st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    happened=st.lists(st.tuples(st.integers(0, 5), happenings), max_size=40),
+    sizes=st.lists(st.integers(1, 6) | st.just(500), min_size=1, max_size=4),
 )
 async def test_rows_are_the_plain_fold_whatever_the_page_sizes(opening, followed, happened, sizes):
-    table, keys = issues(), [uuid4() for _ in range(3)]
+    table, keys = issues(), [uuid4() for _ in range(6)]
     async with opening(projections_with(table)) as store:
         await store.teardown(table)  # of the example before, in the same schema
         at = [(keys[which], event) for which, event in happened]
