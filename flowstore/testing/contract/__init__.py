@@ -16,10 +16,46 @@ It runs under pytest-trio's `trio_mode = true`. For readable failures a conftest
 `pytest.register_assert_rewrite("flowstore.testing.contract")`.
 """
 
-from flowstore.testing.contract._appending import TestAppending
-from flowstore.testing.contract._event_ids import TestEventIds
-from flowstore.testing.contract._event_types import TestEventTypes, TestTypesOfAnotherProcess
-from flowstore.testing.contract._expected_versions import TestExpectedVersions
+from flowstore.testing.contract._amending import (
+    TestCompacting,
+    TestMasking,
+    TestSkipping,
+)
+from flowstore.testing.contract._appending import (
+    TestAppending,
+)
+from flowstore.testing.contract._archiving import (
+    TestArchiving,
+)
+from flowstore.testing.contract._daemon import (
+    TestComposites,
+    TestDaemon,
+    TestDeadLetters,
+    TestFlatTables,
+    TestPoison,
+    TestSubscriptions,
+)
+from flowstore.testing.contract._document_concurrency import (
+    TestLockOrder,
+    TestOptimisticDocuments,
+)
+from flowstore.testing.contract._documents import (
+    TestDocuments,
+)
+from flowstore.testing.contract._event_ids import (
+    TestEventIds,
+)
+from flowstore.testing.contract._event_types import (
+    TestEventTypes,
+    TestTypesOfAnotherProcess,
+)
+from flowstore.testing.contract._expected_versions import (
+    TestExpectedVersions,
+)
+from flowstore.testing.contract._feed import (
+    TestFeed,
+    TestUnknownTypesInTheFeed,
+)
 from flowstore.testing.contract._fixtures import (
     Capability,
     OpenStore,
@@ -39,26 +75,91 @@ from flowstore.testing.contract._identity import (
     TestTextIdentity,
     TestUuidIdentity,
 )
-from flowstore.testing.contract._metadata import TestMetadata
-from flowstore.testing.contract._reading import TestReading
-from flowstore.testing.contract._stream_state import TestStreamState
-from flowstore.testing.contract._validation import TestValidation
+from flowstore.testing.contract._inline import (
+    TestInlineProjections,
+)
+from flowstore.testing.contract._locking import (
+    TestExclusiveAppends,
+)
+from flowstore.testing.contract._metadata import (
+    TestMetadata,
+)
+from flowstore.testing.contract._moving import (
+    TestFiles,
+    TestImporting,
+)
+from flowstore.testing.contract._progress import (
+    TestProgress,
+)
+from flowstore.testing.contract._reading import (
+    TestReading,
+)
+from flowstore.testing.contract._sessions import (
+    TestAfterCommit,
+    TestReopening,
+    TestSessions,
+)
+from flowstore.testing.contract._sql_queries import (
+    TestSqlQueries,
+)
+from flowstore.testing.contract._stream_state import (
+    TestStreamState,
+)
+from flowstore.testing.contract._tenancy import (
+    TestConjoinedTenancy,
+    TestSingleTenancy,
+)
+from flowstore.testing.contract._validation import (
+    TestValidation,
+)
+from flowstore.testing.contract._write_models import (
+    TestLiveAggregation,
+    TestWriteModels,
+)
 
 __all__ = [
     "Capability",
     "OpenStore",
+    "TestAfterCommit",
     "TestAppending",
+    "TestArchiving",
+    "TestCompacting",
+    "TestComposites",
+    "TestConjoinedTenancy",
+    "TestDaemon",
+    "TestDeadLetters",
+    "TestDocuments",
     "TestEventIds",
     "TestEventTypes",
+    "TestExclusiveAppends",
     "TestExpectedVersions",
+    "TestFeed",
+    "TestFiles",
+    "TestFlatTables",
     "TestIdentityStays",
+    "TestImporting",
+    "TestInlineProjections",
+    "TestLiveAggregation",
+    "TestLockOrder",
+    "TestMasking",
     "TestMetadata",
+    "TestOptimisticDocuments",
+    "TestPoison",
+    "TestProgress",
     "TestReading",
+    "TestReopening",
+    "TestSessions",
+    "TestSingleTenancy",
+    "TestSkipping",
+    "TestSqlQueries",
     "TestStreamState",
+    "TestSubscriptions",
     "TestTextIdentity",
     "TestTypesOfAnotherProcess",
+    "TestUnknownTypesInTheFeed",
     "TestUuidIdentity",
     "TestValidation",
+    "TestWriteModels",
     "needs",
     "needs_bulk",
     "needs_daemon",

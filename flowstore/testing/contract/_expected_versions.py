@@ -1,4 +1,5 @@
-# pyright: basic, reportOptionalMemberAccess=false
+# pyright: basic, reportOptionalMemberAccess=false, reportArgumentType=false
+# pyright: reportAttributeAccessIssue=false
 """Saying at which version a stream has to be."""
 
 from uuid import uuid4

@@ -1,4 +1,5 @@
-# pyright: basic, reportOptionalMemberAccess=false
+# pyright: basic, reportOptionalMemberAccess=false, reportArgumentType=false
+# pyright: reportAttributeAccessIssue=false
 """Fetching streams and single events."""
 
 from datetime import UTC, datetime, timedelta
@@ -107,4 +108,4 @@ class TestReading:
     async def test_an_event_can_not_be_changed(self, store: Store) -> None:
         [event] = (await commit(store, uuid4(), Deposited(1))).events
         with pytest.raises(AttributeError):
-            event.version = 7  # pyright: ignore[reportAttributeAccessIssue]
+            event.version = 7

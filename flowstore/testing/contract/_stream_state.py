@@ -1,4 +1,5 @@
-# pyright: basic, reportOptionalMemberAccess=false
+# pyright: basic, reportOptionalMemberAccess=false, reportArgumentType=false
+# pyright: reportAttributeAccessIssue=false
 """How a stream stands, without its events."""
 
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,5 @@
-# pyright: basic, reportOptionalMemberAccess=false
+# pyright: basic, reportOptionalMemberAccess=false, reportArgumentType=false
+# pyright: reportAttributeAccessIssue=false
 """Bad input gets a clear error, before anything is written."""
 
 from typing import Any
