@@ -247,9 +247,29 @@ def _streamed(cursor: AsyncCursor[Row], statement: Statement) -> AsyncGenerator[
     return cast("AsyncGenerator[Row]", rows)  # psycopg doesn't say that it can be closed
 
 
+def _holds_nothing(_: type) -> bool:
+    return False
+
+
 @attrs.define(eq=False)
 class ProjectionUnit(DocumentSession):
     """The session that a projection is handed: whoever runs the projection commits it."""
+
+    _holds: Callable[[type], bool] = attrs.field(default=_holds_nothing, init=False)
+
+    def hold(self, holds: Callable[[type], bool]) -> None:
+        """From now on keep what is loaded from others who hold it too, until the commit.
+
+        Args:
+            holds: says for a document type whether its documents are meant.
+        """
+        self._holds = holds
+
+    async def _stored(self, kind: DocumentType, identities: list[DocumentId]) -> dict[Any, Any]:
+        if self._holds(kind.type):
+            statement = self._engine.documents.hold(kind, self._tenant, identities)
+            await fetch_rows(self._lend, statement)
+        return await super()._stored(kind, identities)
 
     def _is_checked(self, kind: DocumentType) -> bool:  # noqa: ARG002 - a projection's documents are its own
         return False
@@ -300,4 +320,5 @@ class ProjectionUnit(DocumentSession):
             self._engine, self._engine.tenant(tenant_id), self._queue, lend=self._lend
         )
         other._versions = self._versions  # noqa: SLF001 - of this very class
+        other._holds = self._holds  # noqa: SLF001 - as above
         return other

@@ -14,39 +14,40 @@ from flowstore.store._statements import Statement
 
 __all__ = ["DocumentSql"]
 
-# Literals for each type of id, because a type can't be a parameter. Documents are locked in the
-# order of their ids, so that two sessions with the same ones can't block each other for ever.
-_UPSERT: Final[dict[IdColumn, LiteralString]] = {
-    "uuid": """
+
+def _for_each_id(template: LiteralString) -> dict[IdColumn, LiteralString]:
+    """Write a statement for each type of id, because a type can't be a parameter."""
+    return {
+        "uuid": template.replace("<id>", "uuid").replace("<in order>", ""),
+        "text": template.replace("<id>", "text").replace("<in order>", ' collate "C"'),
+        "bigint": template.replace("<id>", "bigint").replace("<in order>", ""),
+    }
+
+
+# Every statement locks documents in the order of their ids, which is Python's order too, so that two
+# sessions with the same ones can't block each other for ever.
+_UPSERT: Final = _for_each_id("""
 insert into {table} as d (tenant_id, id, data)
-select %s::text, n.id, n.data::jsonb from unnest(%s::uuid[], %s::text[]) as n (id, data)
-order by n.id
+select %s::text, n.id, n.data::jsonb from unnest(%s::<id>[], %s::text[]) as n (id, data)
+order by n.id<in order>
 on conflict (tenant_id, id) do update
-set data = excluded.data, version = d.version + 1, modified = excluded.modified""",
-    "text": """
-insert into {table} as d (tenant_id, id, data)
-select %s::text, n.id, n.data::jsonb from unnest(%s::text[], %s::text[]) as n (id, data)
-order by n.id collate "C"
-on conflict (tenant_id, id) do update
-set data = excluded.data, version = d.version + 1, modified = excluded.modified""",
-    "bigint": """
-insert into {table} as d (tenant_id, id, data)
-select %s::text, n.id, n.data::jsonb from unnest(%s::bigint[], %s::text[]) as n (id, data)
-order by n.id
-on conflict (tenant_id, id) do update
-set data = excluded.data, version = d.version + 1, modified = excluded.modified""",
-}
-_UPSERT_UNMOVED: Final[dict[IdColumn, LiteralString]] = {
-    "uuid": """
+set data = excluded.data, version = d.version + 1, modified = excluded.modified""")
+_UPSERT_UNMOVED: Final = _for_each_id("""
 with asked as (
     select n.id, n.data, n.expected
-    from unnest(%s::uuid[], %s::text[], %s::bigint[]) as n (id, data, expected)
-    order by n.id
+    from unnest(%s::<id>[], %s::text[], %s::bigint[]) as n (id, data, expected)
+    order by n.id<in order>
+),
+held as materialized (
+    select d.id from {table} d
+    where d.tenant_id = %s and d.id in (select id from asked)
+    order by d.id<in order>
+    for update
 ),
 updated as (
     update {table} d
     set data = a.data::jsonb, version = d.version + 1, modified = clock_timestamp()
-    from asked a
+    from asked a join held h on h.id = a.id
     where d.tenant_id = %s and d.id = a.id and d.version = a.expected
     returning d.id
 ),
@@ -59,70 +60,25 @@ inserted as (
 select {schema}.refuse_moved(%s, array(
     select a.id::text from asked a
     where a.id not in (select id from updated) and a.id not in (select id from inserted)
-))""",
-    "text": """
-with asked as (
-    select n.id, n.data, n.expected
-    from unnest(%s::text[], %s::text[], %s::bigint[]) as n (id, data, expected)
-    order by n.id
-),
-updated as (
-    update {table} d
-    set data = a.data::jsonb, version = d.version + 1, modified = clock_timestamp()
-    from asked a
-    where d.tenant_id = %s and d.id = a.id and d.version = a.expected
-    returning d.id
-),
-inserted as (
-    insert into {table} (tenant_id, id, data)
-    select %s, a.id, a.data::jsonb from asked a where a.expected = 0
-    on conflict (tenant_id, id) do nothing
-    returning id
+))""")
+_DELETE: Final = _for_each_id("""
+with held as materialized (
+    select d.id from {table} d
+    where d.tenant_id = %s and d.id = any (%s::<id>[])
+    order by d.id<in order>
+    for update
 )
-select {schema}.refuse_moved(%s, array(
-    select a.id::text from asked a
-    where a.id not in (select id from updated) and a.id not in (select id from inserted)
-))""",
-    "bigint": """
-with asked as (
-    select n.id, n.data, n.expected
-    from unnest(%s::bigint[], %s::text[], %s::bigint[]) as n (id, data, expected)
-    order by n.id
-),
-updated as (
-    update {table} d
-    set data = a.data::jsonb, version = d.version + 1, modified = clock_timestamp()
-    from asked a
-    where d.tenant_id = %s and d.id = a.id and d.version = a.expected
-    returning d.id
-),
-inserted as (
-    insert into {table} (tenant_id, id, data)
-    select %s, a.id, a.data::jsonb from asked a where a.expected = 0
-    on conflict (tenant_id, id) do nothing
-    returning id
-)
-select {schema}.refuse_moved(%s, array(
-    select a.id::text from asked a
-    where a.id not in (select id from updated) and a.id not in (select id from inserted)
-))""",
-}
-_DELETE: Final[dict[IdColumn, LiteralString]] = {
-    "uuid": "delete from {table} where tenant_id = %s and id = any (%s::uuid[])",
-    "text": "delete from {table} where tenant_id = %s and id = any (%s::text[])",
-    "bigint": "delete from {table} where tenant_id = %s and id = any (%s::bigint[])",
-}
-_LOAD: Final[dict[IdColumn, LiteralString]] = {
-    "uuid": """
+delete from {table} d using held h where d.tenant_id = %s and d.id = h.id""")
+_LOAD: Final = _for_each_id("""
 select id, data::text, version from {table}
-where tenant_id = %s and id = any (%s::uuid[])""",
-    "text": """
-select id, data::text, version from {table}
-where tenant_id = %s and id = any (%s::text[])""",
-    "bigint": """
-select id, data::text, version from {table}
-where tenant_id = %s and id = any (%s::bigint[])""",
-}
+where tenant_id = %s and id = any (%s::<id>[])""")
+# Two-key advisory locks, in order. A thousand of them in each table, because they take up the server's
+# lock table for the length of the transaction; two documents that share one only wait for each other.
+_HOLD: Final = """
+select count(pg_advisory_xact_lock(hashtext(%s), k.key))
+from (
+    select distinct hashtext(n.id) & 1023 as key from unnest(%s::text[]) as n (id) order by key
+) as k"""
 
 
 @attrs.frozen
@@ -141,7 +97,8 @@ class DocumentSql:
         """Write or delete documents of one table and one tenant."""
         first = batch[0]
         if isinstance(first, DeleteDocument):
-            return self._on(first.kind, _DELETE, first.tenant, _ids(first.kind, batch))
+            ids = _ids(first.kind, batch)
+            return self._on(first.kind, _DELETE, first.tenant, ids, first.tenant)
         stores = [operation for operation in batch if isinstance(operation, StoreDocument)]
         ids = _ids(first.kind, batch)
         texts = _arrays.texts([self.codec.encode(operation.document) for operation in stores])
@@ -151,12 +108,21 @@ class DocumentSql:
         return self._on(
             first.kind,
             _UPSERT_UNMOVED,
-            *(ids, texts, expected, first.tenant, first.tenant, first.kind.table),
+            *(ids, texts, expected, *[first.tenant] * 3, first.kind.table),
         )
 
     def load(self, kind: DocumentType, tenant: str, identities: Sequence[DocumentId]) -> Statement:
         """Select id, JSON and version of the documents that there are."""
         return self._on(kind, _LOAD, tenant, _id_array(kind, identities))
+
+    def hold(self, kind: DocumentType, tenant: str, identities: Sequence[DocumentId]) -> Statement:
+        """Keep documents, also ones that don't exist, from others who hold them, to the commit.
+
+        Read them in a later statement: only that sees what the last holder has committed.
+        """
+        space = f"flowstore {self.sql.schema}.{kind.table} {tenant}"
+        query = self.sql.statement(_HOLD)
+        return Statement(query, (space, _arrays.texts([str(identity) for identity in identities])))
 
     def value(self, value: Any) -> str:
         """Write a value as it would stand in a document."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from itertools import groupby
 from typing import Any, LiteralString, TypeAlias
 from uuid import UUID
 
@@ -236,8 +237,9 @@ def in_batches(
     so that nothing moves past one.
 
     Yields:
-        Batches of document operations by table, each sorted so that sessions lock documents in
-        one order; and every other operation by itself.
+        Batches of document operations, table by table and in the order of the identities, so that
+        sessions lock documents in one order whatever they do to them; and every other operation
+        by itself.
     """
     gathered: dict[DocumentKey, DocumentOperation] = {}
     for operation in operations:
@@ -253,11 +255,19 @@ def in_batches(
 def _by_statement(
     operations: Iterable[DocumentOperation],
 ) -> Iterator[Sequence[DocumentOperation]]:
-    groups: dict[tuple[str, str, str], list[DocumentOperation]] = {}
+    tables: dict[tuple[str, str], list[DocumentOperation]] = {}
     for operation in operations:
-        is_checked = isinstance(operation, StoreDocument) and operation.expected is not None
-        sort = f"{type(operation).__name__}{is_checked:d}"
-        group = (operation.kind.table, sort, operation.tenant)
-        groups.setdefault(group, []).append(operation)
-    for group in sorted(groups):
-        yield groups[group]
+        tables.setdefault((operation.kind.table, operation.tenant), []).append(operation)
+    for table in sorted(tables):
+        in_order = sorted(tables[table], key=_identity)
+        for _, run in groupby(in_order, key=_manner):
+            yield list(run)
+
+
+def _identity(operation: DocumentOperation) -> Any:
+    return operation.identity  # of one type in one table; its order is the database's too
+
+
+def _manner(operation: DocumentOperation) -> tuple[bool, bool]:
+    is_store = isinstance(operation, StoreDocument)
+    return is_store, is_store and operation.expected is not None

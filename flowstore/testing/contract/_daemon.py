@@ -1,5 +1,5 @@
 # pyright: basic, reportOptionalMemberAccess=false, reportArgumentType=false
-# pyright: reportAttributeAccessIssue=false
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false
 """What a user sees of the daemon: catching up, rebuilding, waiting, dead letters."""
 
 from contextlib import aclosing
@@ -12,7 +12,6 @@ import trio
 
 from flowstore.daemon import Store
 from flowstore.errors import (
-    FlowstoreError,
     RebuildError,
     StaleResultsError,
     UnknownProjectionError,

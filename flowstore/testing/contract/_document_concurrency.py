@@ -1,7 +1,8 @@
 # pyright: basic, reportOptionalMemberAccess=false, reportArgumentType=false
-# pyright: reportAttributeAccessIssue=false
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false
 """Documents that are refused when they have changed since they were loaded, and locks in order."""
 
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -116,36 +117,67 @@ class TestOptimisticDocuments:
 class TestLockOrder:
     """Sessions that write the same documents in different orders wait for each other in one."""
 
-    async def test_stores_in_opposite_orders_do_not_block_each_other(self, store: Store) -> None:
-        notes = [Note(str(number)) for number in range(40)]
-        await put(store, *notes)
-        with trio.fail_after(60):
+    @pytest.fixture
+    def options(self) -> StoreOptions:
+        options = StoreOptions()
+        options.documents.type(Note, optimistic_concurrency=True)
+        return options
+
+    async def at_once(self, write: Any) -> None:
+        """Write in both orders, again and again, with as many sessions as a pool has connections."""
+
+        async def again(order: int) -> None:
+            for _ in range(10):
+                await write(order)
+
+        with trio.fail_after(120):
             async with trio.open_nursery() as nursery:
-                for round_ in range(12):
-                    nursery.start_soon(put, store, *notes[:: -1 if round_ % 2 else 1])
+                for number in range(10):
+                    nursery.start_soon(again, -1 if number % 2 else 1)
+
+    async def test_stores_in_opposite_orders_do_not_block_each_other(self, store: Store) -> None:
+        tallies = [Tally(number) for number in range(40)]
+        await self.at_once(lambda order: put(store, *tallies[::order]))
+        assert await get(store, Tally, 39) == Tally(39)
 
     async def test_nor_do_stores_and_deletes(self, store: Store) -> None:
-        notes = [Note(str(number)) for number in range(40)]
-        await put(store, *notes)
+        tallies = [Tally(number) for number in range(40)]
+        await put(store, *tallies)
 
         async def mix(order: int) -> None:
             async with store.session() as session:
-                for number, note in enumerate(notes[::order]):
+                for number, tally in enumerate(tallies[::order]):
                     if number % 2:
-                        session.delete(note)
+                        session.delete(tally)
                     else:
-                        session.store(note)
+                        session.store(tally)
                 await session.save_changes()
 
-        with trio.fail_after(60):
-            async with trio.open_nursery() as nursery:
-                for round_ in range(12):
-                    nursery.start_soon(mix, -1 if round_ % 2 else 1)
+        await self.at_once(mix)
+        async with store.session() as session:
+            assert len(await session.find(Tally)) == 20
+
+    async def test_nor_do_documents_that_may_not_have_moved(self, store: Store) -> None:
+        names = [str(number) for number in range(20)]
+        await put(store, *(Note(name) for name in names))
+
+        async def change(order: int) -> None:
+            async with store.session() as session:
+                for note in await session.load_many(Note, names[::order]):
+                    note.text += "."
+                    session.store(note)
+                try:
+                    await session.save_changes()
+                except ConcurrencyError:
+                    return
+                changed.append(order)
+
+        changed: list[int] = []
+        await self.at_once(change)
+        assert changed
+        assert (await get(store, Note, "7")).text == "." * len(changed)
 
     async def test_nor_do_types_in_opposite_orders(self, store: Store) -> None:
-        documents = [User(uuid4()), Note("a"), Tally(1)]
-        await put(store, *documents)
-        with trio.fail_after(60):
-            async with trio.open_nursery() as nursery:
-                for round_ in range(12):
-                    nursery.start_soon(put, store, *documents[:: -1 if round_ % 2 else 1])
+        documents = [User(uuid4()), Tally(1)]
+        await self.at_once(lambda order: put(store, *documents[::order]))
+        assert await get(store, Tally, 1) == Tally(1)

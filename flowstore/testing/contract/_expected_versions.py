@@ -1,5 +1,5 @@
 # pyright: basic, reportOptionalMemberAccess=false, reportArgumentType=false
-# pyright: reportAttributeAccessIssue=false
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false
 """Saying at which version a stream has to be."""
 
 from uuid import uuid4

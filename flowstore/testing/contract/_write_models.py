@@ -1,5 +1,5 @@
 # pyright: basic, reportOptionalMemberAccess=false, reportArgumentType=false
-# pyright: reportAttributeAccessIssue=false
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false
 """Aggregates to decide on: live, kept inline, kept by the daemon, always the same."""
 
 from datetime import UTC, datetime, timedelta
