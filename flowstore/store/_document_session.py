@@ -267,9 +267,12 @@ class ProjectionUnit(DocumentSession):
 
     async def _stored(self, kind: DocumentType, identities: list[DocumentId]) -> dict[Any, Any]:
         if self._holds(kind.type):
-            statement = self._engine.documents.hold(kind, self._tenant, identities)
-            await fetch_rows(self._lend, statement)
+            await self._hold(kind, identities)
         return await super()._stored(kind, identities)
+
+    async def _hold(self, kind: DocumentType, identities: list[DocumentId]) -> None:
+        statement = self._engine.documents.hold(kind, self._tenant, identities)
+        await fetch_rows(self._lend, statement)
 
     def _is_checked(self, kind: DocumentType) -> bool:  # noqa: ARG002 - a projection's documents are its own
         return False

@@ -52,7 +52,7 @@ class RowLocks:
             with trio.move_on_after(seconds):
                 await entry[1].wait()
         finally:
-            del self._wanted[owner]
+            self._wanted.pop(owner, None)
             if not entry[1].is_set():
                 self._queues[place].remove(entry)
         if not entry[1].is_set():
@@ -69,6 +69,8 @@ class RowLocks:
         if queue:
             following, event = queue.popleft()
             self._holders[place] = following
+            # Before its task goes on: it waits for nobody any more, and least of all for itself.
+            del self._wanted[following]
             event.set()
         else:
             del self._holders[place]

@@ -11,7 +11,7 @@ from flowstore.projections import Table
 from flowstore.store._document_session import DocumentSession, ProjectionUnit
 from flowstore.store._document_types import DocumentId, DocumentType
 from flowstore.store._statements import Lend, Row
-from flowstore.store.memory._database import View
+from flowstore.store.memory._database import Transaction, View
 from flowstore.store.memory._errors import NotInMemoryError
 from flowstore.store.memory._history import MemoryHistory
 from flowstore.store.memory._json import same_value
@@ -111,6 +111,11 @@ class MemoryUnit(MemoryDocuments, ProjectionUnit):
     def history(self) -> MemoryHistory:
         """The tenant's events as they are kept."""
         return MemoryHistory(self._engine, self._tenant, self._view())
+
+    async def _hold(self, kind: DocumentType, identities: list[DocumentId]) -> None:
+        transaction = cast("Transaction", self._view())
+        for identity in sorted(identities, key=lambda each: cast("Any", each)):
+            await transaction.lock(documents_of(kind), (self._tenant, identity))
 
     async def create_table(self, table: Table, /) -> None:
         """Refuse a flat table that this store can't keep as it is described."""
