@@ -8,6 +8,7 @@ from typing import Any
 import trio
 
 from flowstore.daemon._applier import EventFailedError
+from flowstore.daemon._lease import LeaseLostError, Ownership, ownership_for
 from flowstore.daemon._mark import Detector
 from flowstore.daemon._settings import DaemonSettings
 from flowstore.daemon._shard import Shard, ShardStoppedError
@@ -33,7 +34,9 @@ class ProjectionDaemon:
         store: EventStore,
         settings: DaemonSettings,
         detector: Detector,
+        ownership: Ownership,
         nursery: trio.Nursery,
+        *,
         log: logging.Logger,
     ) -> None:
         self._store = store
@@ -43,7 +46,13 @@ class ProjectionDaemon:
         self._board = StatusBoard(self.statuses)
         self._shards = {
             registration.shard: Shard(
-                store, registration, settings, detector, changed=self._board.post, log=log
+                store,
+                registration,
+                settings,
+                detector,
+                ownership,
+                changed=self._board.post,
+                log=log,
             )
             for registration in store.options.projections.asynchronous()
         }
@@ -89,6 +98,31 @@ class ProjectionDaemon:
         """
         await self._find(name_or_type).stop()
 
+    async def pause(self, name_or_type: Any) -> None:
+        """Have a shard stand still, if it runs, until it is started again.
+
+        As stopping it, but the shard isn't given away: in mode "hot_cold" no other process takes
+        it over meanwhile. `start`, `start_all` and `restart` let it go on.
+
+        Raises:
+            UnknownProjectionError: no asynchronous projection is called so.
+        """
+        await self._find(name_or_type).pause()
+
+    async def restart(self, name_or_type: Any) -> None:
+        """End a shard's run, if there is one, and begin another; returns once it runs.
+
+        A shard that has failed, or is stopped or paused, is started.
+
+        Raises:
+            UnknownProjectionError: no asynchronous projection is called so.
+        """
+        shard = self._find(name_or_type)
+        async with shard.turn:
+            shard.wanted = "running"
+            await shard.halt()
+            await self._nursery.start(shard.run)
+
     async def stop_all(self) -> None:
         """Stop every shard that runs, all at once."""
         async with trio.open_nursery() as nursery:
@@ -97,6 +131,9 @@ class ProjectionDaemon:
 
     async def _start(self, shard: Shard) -> None:
         async with shard.turn:
+            if shard.wanted == "paused":
+                await shard.halt()
+            shard.wanted = "running"
             if not shard.is_running:
                 await self._nursery.start(shard.run)
 
@@ -104,10 +141,11 @@ class ProjectionDaemon:
     async def _aside(self, shard: Shard) -> AsyncGenerator[None]:
         """Have a shard stand aside for the block; one that ran goes on after a good end."""
         async with shard.turn:
+            shard.unbar()
             was_running = shard.is_running
-            await shard.stop()
+            await shard.halt()
             yield
-            if was_running:
+            if was_running and shard.wanted != "stopped":
                 await self._nursery.start(shard.run)
 
     # -- replaying ---------------------------------------------------------------------------
@@ -134,7 +172,7 @@ class ProjectionDaemon:
                 failure = error.__cause__ or error
                 reason = f"{type(failure).__name__}: {failure}"
                 raise RebuildError(shard.name, error.sequence, reason) from failure
-            except ShardStoppedError as error:
+            except (ShardStoppedError, LeaseLostError) as error:
                 raise RebuildError(shard.name, None, str(error)) from error
 
     async def rebuild_all(self) -> None:
@@ -180,7 +218,7 @@ class ProjectionDaemon:
             try:
                 async with self._aside(shard):
                     await shard.replay(ceiling, rebuilding=False)
-            except (EventFailedError, ShardStoppedError) as error:
+            except (EventFailedError, ShardStoppedError, LeaseLostError) as error:
                 failures.append(error)
         if failures:
             message = "not every projection could be brought up to date"
@@ -242,10 +280,12 @@ async def open_daemon(
     detector = Detector(store, settings, log)
     failed: Exception | None = None
     async with trio.open_nursery() as nursery:
-        daemon = ProjectionDaemon(store, settings, detector, nursery, log)
+        ownership = ownership_for(store, settings, log)
+        daemon = ProjectionDaemon(store, settings, detector, ownership, nursery, log=log)
         try:
             await daemon.look_up()
             nursery.start_soon(detector.run)
+            nursery.start_soon(ownership.run)
             yield daemon
             await daemon.stop_all()
         except Exception as error:  # noqa: BLE001  raised again below

@@ -1,6 +1,6 @@
 """What a daemon is told."""
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import attrs
 
@@ -26,12 +26,15 @@ def _pages(_: "DaemonSettings", attribute: "attrs.Attribute[Any]", value: Any) -
 
 
 def _mode(_: "DaemonSettings", __: Any, value: Any) -> None:
-    if value != "solo":
-        message = f"DaemonSettings.mode is {value!r}: this version knows 'solo' only"
+    if value not in {"solo", "hot_cold"}:
+        message = f"DaemonSettings.mode is {value!r}: it is 'solo' or 'hot_cold'"
         raise ValueError(message)
 
 
-def _solo() -> Literal["solo"]:
+Mode: TypeAlias = Literal["solo", "hot_cold"]
+
+
+def _solo() -> Mode:
     return "solo"
 
 
@@ -54,7 +57,12 @@ class DaemonSettings:
             with every further failure.
         longest_retry_time: the most that it grows to.
         pages_ahead: pages that a shard reads ahead of the one being applied, at least 1.
-        mode: "solo": this process runs every shard. Were two to run, the floor lets one win.
+        mode: "solo": this process runs every shard; were two to run, the later claim wins.
+            "hot_cold": of all processes with this mode one runs a shard, and the others stand by.
+        lease_time: how long the process that runs a shard may be silent before another one ends
+            its connections and takes the shard over; "hot_cold" only. A process that dies is
+            followed within some two seconds. An `apply` that computes for longer without
+            awaiting anything is silence too.
 
     Raises:
         ValueError: a value isn't one of those.
@@ -68,4 +76,5 @@ class DaemonSettings:
     retry_time: float = attrs.field(default=0.05, validator=_above_zero)
     longest_retry_time: float = attrs.field(default=2.0, validator=_above_zero)
     pages_ahead: int = attrs.field(default=2, validator=_pages)
-    mode: Literal["solo"] = attrs.field(factory=_solo, validator=_mode)
+    mode: Mode = attrs.field(factory=_solo, validator=_mode)
+    lease_time: float = attrs.field(default=10.0, validator=_above_zero)

@@ -2,16 +2,17 @@
 
 import logging
 import math
-from collections.abc import AsyncGenerator, Callable, Sequence
-from datetime import datetime
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
-from typing import cast
+from typing import Literal
 
-import attrs
 import trio
 
 from flowstore.blocks import ActionBlock, Network, SourceBlock, pipe
 from flowstore.daemon._applier import Applier
+from flowstore.daemon._claiming import Claiming, claim_place, first_place
+from flowstore.daemon._groups import bare
+from flowstore.daemon._lease import LeaseLostError, Ownership
 from flowstore.daemon._mark import Detector, FreshMarks, Marks
 from flowstore.daemon._pipeline import group_by_stream, read_pages
 from flowstore.daemon._retrying import Patience
@@ -25,8 +26,24 @@ from flowstore.store import Claim, EventStore
 __all__ = ["Shard", "ShardStoppedError"]
 
 
+Wanted = Literal["running", "paused", "stopped"]
+
+
 def _nothing() -> None:
     """Do nothing."""
+
+
+def once(tell: Callable[[], None]) -> Callable[[], None]:
+    """Make a function that tells the first time it is called, and never again."""
+    told = False
+
+    def tell_once() -> None:
+        nonlocal told
+        if not told:
+            told = True
+            tell()
+
+    return tell_once
 
 
 class ShardStoppedError(FlowstoreError):
@@ -61,6 +78,7 @@ class Shard:
         registration: the projection it runs.
         turn: held by whoever starts, replays or moves the shard, one at a time. Stopping needs no
             turn, so that a replay can be stopped.
+        wanted: what it was last told to be; a replay in between changes nothing about that.
     """
 
     def __init__(
@@ -69,16 +87,19 @@ class Shard:
         registration: Registration,
         settings: DaemonSettings,
         detector: Detector,
+        ownership: Ownership,
         *,
         changed: Callable[[ShardStatus], None],
         log: logging.Logger,
     ) -> None:
         self.registration = registration
         self.turn = trio.Lock()
+        self.wanted: Wanted = "stopped"
         self._log = log
         self._store = store
         self._settings = settings
         self._detector = detector
+        self._ownership = ownership
         self._changed = changed
         self._state: ShardState = "stopped"
         self._progress = 0
@@ -90,6 +111,10 @@ class Shard:
         self._scope = trio.CancelScope()
         self._over = trio.Event()
         self._over.set()
+        self._work = trio.CancelScope()
+        self._is_halting = False
+        self._is_barred = False  # told to stop since a replay got its turn
+        self._waiting: tuple[str, int | None] | None = None
 
     # -- telling -----------------------------------------------------------------------------
 
@@ -129,6 +154,8 @@ class Shard:
     def _why_not(self) -> str:
         if self._state == "stopped":
             return "it was not started, or was stopped"
+        if self._state == "paused":
+            return "it was paused"
         if self._error is not None:
             return f"{type(self._error).__name__}: {self._error}"
         return self._detector.trouble
@@ -156,7 +183,7 @@ class Shard:
 
     async def look_up(self) -> int:
         """Read the committed progress, of which another process may know more."""
-        if not self.is_running:
+        if self._source is None:
             self._progress = await self._store.progress(self.registration.projection)
         return self._progress
 
@@ -169,34 +196,78 @@ class Shard:
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run until stopped or failed; never raises but for cancellation."""
+        """Run until stopped or failed; never raises but for cancellation.
+
+        Started once it runs, or once it is clear that it has to wait: paused, or for another
+        process.
+        """
+        begun = once(task_status.started)
         self._begin("starting")
         state: ShardState = "stopped"
         failure: Exception | None = None
         try:
             with self._scope:
-                claim = await self.patience().attempt("claiming the shard", self._claim)
-                self._advance(claim.sequence)
-                policy = self.registration.projection.async_options.on_error
-                pages = partial(self._pages, self._detector, claim.sequence, math.inf)
-                applier = self._applier(policy, claim)
-                await self._flow(pages, applier, "running", task_status.started)
+                await self._rest(begun)
+                while not self._is_halting and not await self._hold(begun):
+                    await self._rest(begun)
         except Exception as error:  # noqa: BLE001  whatever it is, it stays with this shard
             state, failure = "failed", bare(error)
             self._log.error("shard %r failed: %s", self.name, failure, exc_info=failure)
         finally:
-            if self._source is None:
-                task_status.started()
+            begun()
             self._end(state, failure)
+
+    async def _hold(self, begun: Callable[[], None]) -> bool:
+        """Run for as long as the shard is this daemon's; tells whether it was until the end."""
+        projection = self.registration.projection
+        try:
+            async with self._ownership.of(projection, partial(self._wait, begun)) as claiming:
+                await self._follow(claiming, begun)
+                await self._rest(begun)
+        except LeaseLostError as lost:
+            self._log.warning("%s", lost)
+            self._set("starting")
+            self._say(str(lost))
+            return False
+        return True
+
+    async def _follow(self, claiming: Claiming, begun: Callable[[], None]) -> None:
+        projection = self.registration.projection
+        work = partial(claim_place, self._store, projection, claiming)
+        claim = await self.patience().attempt("claiming the shard", work)
+        self._advance(claim.sequence)
+        pages = partial(self._pages, self._detector, claim.sequence, math.inf)
+        applier = self._applier(projection.async_options.on_error, claim)
+        await self._flow(pages, applier, "running", begun)
+
+    def _wait(self, begun: Callable[[], None], reason: str, progress: int | None) -> None:
+        """Tell who has the shard, and where that one has brought it."""
+        if progress is not None:
+            self._progress = progress
+        if (reason, progress) != self._waiting:
+            self._waiting = (reason, progress)
+            self._say(reason)
+        begun()
+
+    async def _rest(self, begun: Callable[[], None]) -> None:
+        """Stand still for as long as the shard is to be paused; whoever starts it halts this."""
+        if self.wanted == "paused":
+            self._set("paused")
+            begun()
+            await trio.sleep_forever()
 
     def _begin(self, state: ShardState) -> None:
         self._over = trio.Event()
         self._scope = trio.CancelScope()
         self._source = None
+        self._is_halting = False
+        self._waiting = None
         self._set(state)
 
     def _end(self, state: ShardState, failure: Exception | None) -> None:
         self._target = 0
+        if state == "stopped" and self.wanted == "paused":
+            state = "paused"
         self._set(state, failure)
         self._over.set()
 
@@ -209,6 +280,8 @@ class Shard:
             Exception: what the projection raised, as `EventFailedError`; trouble with the database.
             ShardStoppedError: the shard was stopped before it came to the ceiling.
         """
+        if self._is_barred:
+            raise ShardStoppedError(self.name, self._progress, ceiling)
         shown: ShardState = "rebuilding" if rebuilding else "running"
         self._target = ceiling
         self._begin(shown)
@@ -216,11 +289,6 @@ class Shard:
         failure: Exception | None = None
         try:
             with self._scope:
-                if rebuilding:
-                    # Before the documents are gone, so that nobody who waits takes them for fresh.
-                    self._advance(0)
-                    place = await self._first_place(rebuilding=True)
-                    await self._store.teardown(self.registration.projection, place=place)
                 await self._replay(ceiling, rebuilding=rebuilding)
         except Exception as error:  # noqa: BLE001  whatever it is, the status shows it too
             state, failure = "failed", bare(error)
@@ -231,18 +299,27 @@ class Shard:
             raise ShardStoppedError(self.name, self._progress, ceiling)
 
     async def _replay(self, ceiling: int, *, rebuilding: bool) -> None:
-        standing = await self._store.standing(self.registration.projection)
-        if standing.started and standing.sequence >= ceiling:
-            self._advance(standing.sequence)  # and whoever owns it goes on
-            return
-        claim = await self._claim()
-        self._advance(claim.sequence)
-        options = self.registration.projection.async_options
-        applier = self._applier(options.on_rebuild_error if rebuilding else "stop", claim)
-        applier.rebuilding = rebuilding
-        marks = FreshMarks(self._store, self._settings)
-        pages = partial(self._pages, marks, claim.sequence, ceiling)
-        await self._flow(pages, applier, self._state)
+        projection = self.registration.projection
+        if not rebuilding:
+            standing = await self._store.standing(projection)
+            if standing.started and standing.sequence >= ceiling:
+                self._advance(standing.sequence)  # and whoever owns it goes on
+                return
+        wait = partial(self._wait, _nothing)
+        async with self._ownership.of(projection, wait, insist=True) as claiming:
+            if rebuilding:
+                # Before the documents are gone, so that nobody who waits takes them for fresh.
+                self._advance(0)
+                place = await first_place(self._store, projection, rebuilding=True)
+                await self._store.teardown(projection, place=place)
+            claim = await claim_place(self._store, projection, claiming)
+            self._advance(claim.sequence)
+            options = projection.async_options
+            applier = self._applier(options.on_rebuild_error if rebuilding else "stop", claim)
+            applier.rebuilding = rebuilding
+            marks = FreshMarks(self._store, self._settings)
+            pages = partial(self._pages, marks, claim.sequence, ceiling)
+            await self._flow(pages, applier, self._state)
 
     async def _flow(
         self,
@@ -252,17 +329,22 @@ class Shard:
         begun: Callable[[], None] = _nothing,
     ) -> None:
         """Assemble the pipeline and run it to its end."""
-        async with Network(name=self.name) as network:
-            source = SourceBlock(
-                pages,
-                bounded_capacity=self._settings.pages_ahead,
-                name="fetch, decode",
-            )
-            sink = ActionBlock(applier.apply, bounded_capacity=1, name="apply, commit")
-            network.add(pipe(source, group_by_stream(), sink))
-            self._source = source
-            self._set(state)
-            begun()
+        self._work = trio.CancelScope()
+        try:
+            with self._work:
+                async with Network(name=self.name) as network:
+                    source = SourceBlock(
+                        pages,
+                        bounded_capacity=self._settings.pages_ahead,
+                        name="fetch, decode",
+                    )
+                    sink = ActionBlock(applier.apply, bounded_capacity=1, name="apply, commit")
+                    network.add(pipe(source, group_by_stream(), sink))
+                    self._source = source
+                    self._set(state)
+                    begun()
+        finally:
+            self._source = None
 
     def _pages(self, marks: Marks, floor: int, ceiling: float) -> AsyncGenerator[EventPage]:
         projection = self.registration.projection
@@ -289,58 +371,54 @@ class Shard:
             log=self._log,
         )
 
-    async def _claim(self) -> Claim:
-        """Begin to own the shard; a new one is put where its options say."""
-        claim = await self._store.claim(self.registration.projection)
-        if claim.started:
-            return claim
-        place = await self._first_place()
-        unit = self._store.projection_session()
-        await self._store.commit_batch(unit, shard=self.name, floor=0, ceiling=place, claim=claim)
-        return attrs.evolve(claim, sequence=place, started=True)
-
-    async def _first_place(self, *, rebuilding: bool = False) -> int:
-        """Find where a shard begins that has no place yet."""
-        begin = self.registration.projection.async_options.start_from
-        if isinstance(begin, int):
-            return begin
-        if isinstance(begin, datetime):
-            return await self._store.sequence_before(begin)
-        if begin == "beginning" or rebuilding:
-            # "now" and "inline" are over: what they had passed was written once, and is deleted.
-            return 0
-        return await self._store.high_water()
+    # -- ending ------------------------------------------------------------------------------
 
     async def stop(self) -> None:
+        """End the run, and be stopped from now on, also after a replay that is about to begin."""
+        self.wanted = "stopped"
+        self._is_barred = True
+        await self.halt()
+        if self._state == "paused":
+            self._set("stopped")
+
+    async def pause(self) -> None:
+        """Come to rest without giving the shard away; it is stopped otherwise, if it runs."""
+        if not self.is_running:
+            return
+        self.wanted = "paused"
+        if self._source is None:
+            await self.halt()
+            return
+        self._source.complete()
+        await self._drain(self._resting, self._work)
+
+    async def halt(self) -> None:
         """End the run: pages in hand are finished if that is soon, else rolled back."""
         if not self.is_running:
             return
+        self._is_halting = True
         if self._source is None:
             self._scope.cancel()
         else:
             self._source.complete()
+        await self._drain(self._over.wait, self._scope)
+
+    def unbar(self) -> None:
+        """Forget that it was stopped: what comes next was asked for afterwards."""
+        self._is_barred = False
+
+    async def _resting(self) -> None:
+        while self.is_running and self._state != "paused":
+            await self.moved()
+
+    async def _drain(self, wait: Callable[[], Awaitable[object]], work: trio.CancelScope) -> None:
         with trio.move_on_after(self._settings.stop_and_drain_timeout) as drain:
-            await self._over.wait()
+            await wait()
         if drain.cancelled_caught:
             self._log.warning(
                 "shard %r did not finish its pages within %s s: they are rolled back",
                 self.name,
                 self._settings.stop_and_drain_timeout,
             )
-            self._scope.cancel()
-            await self._over.wait()
-
-
-def bare(error: Exception) -> Exception:
-    """Take a single error out of the groups around it."""
-    members: Sequence[Exception] = (error,)
-    while len(members) == 1:
-        error = members[0]
-        members = _members(error)
-    return error
-
-
-def _members(error: Exception) -> Sequence[Exception]:
-    if isinstance(error, ExceptionGroup):
-        return cast("ExceptionGroup[Exception]", error).exceptions
-    return ()
+            work.cancel()
+            await wait()

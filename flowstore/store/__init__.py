@@ -4,6 +4,7 @@ from flowstore.store._document_session import DocumentSession, ProjectionUnit
 from flowstore.store._document_types import DocumentType, DocumentTypes
 from flowstore.store._event_operations import EventOperations
 from flowstore.store._feed import OpenAppend
+from flowstore.store._leases import LeaseSession, Taking
 from flowstore.store._opening import open_event_store
 from flowstore.store._options import StoreOptions
 from flowstore.store._progress import Claim
@@ -18,10 +19,12 @@ __all__ = [
     "DocumentTypes",
     "EventOperations",
     "EventStore",
+    "LeaseSession",
     "OpenAppend",
     "ProjectionUnit",
     "Session",
     "StoreOptions",
     "StreamHandle",
+    "Taking",
     "open_event_store",
 ]

@@ -12,6 +12,7 @@ from flowstore.postgres import Connection, redact
 from flowstore.projections import IProjection, shard_name
 from flowstore.store._document_session import ProjectionUnit
 from flowstore.store._feed import OpenAppend
+from flowstore.store._leases import LeaseSession, end_commits, open_leases
 from flowstore.store._new_events import EventMarks
 from flowstore.store._progress import (
     Claim,
@@ -202,6 +203,27 @@ class EventStore(StoreUpkeep):
             DatabaseError: PostgreSQL refused, or can't be reached.
         """
         await move_shard(self._engine, shard_name(projection), sequence)
+
+    def leases(self) -> AbstractAsyncContextManager[LeaseSession]:
+        """Open a connection that holds leases of shards while the block runs.
+
+        Raises:
+            DatabaseError: PostgreSQL can't be reached.
+        """
+        return open_leases(self._engine, self.dsn)
+
+    async def end_commits(self, projection: IProjection) -> int:
+        """End the connections that are in the middle of committing a page of a claimed shard.
+
+        For whoever has its lease: a former owner that is frozen there would keep it standing.
+
+        Returns:
+            How many there were.
+
+        Raises:
+            DatabaseError: they belong to another role, or PostgreSQL can't be reached.
+        """
+        return await end_commits(self._engine, shard_name(projection))
 
     # -- committing a projection's work ----------------------------------------------------------
 

@@ -12,6 +12,7 @@ SECONDS = [
     "stop_and_drain_timeout",
     "retry_time",
     "longest_retry_time",
+    "lease_time",
 ]
 
 

@@ -107,7 +107,8 @@ create function {schema}.take_shard(
     out taken boolean,
     out pid integer,
     out application_name text,
-    out ended boolean
+    out ended boolean,
+    out progress bigint
 ) language plpgsql volatile as {body}
 declare
     v_space integer := {schema}.lock_space('shard');
@@ -116,6 +117,7 @@ declare
     v_silent boolean;
 begin
     ended := false;
+    progress := coalesce((select p.sequence from {schema}.progress p where p.shard = p_shard), 0);
     taken := pg_try_advisory_lock(v_space, v_key);
     if taken then
         insert into {schema}.shard_owners (shard, pid, backend_start, application_name)
