@@ -1,6 +1,6 @@
 """Events as plain values: what was appended, where it stands, how it travels in pages."""
 
-from flowstore.events._actions import ANY, NO_STREAM, NewEvent, StreamAction
+from flowstore.events._actions import ANY, NO_STREAM, NewEvent, StreamAction, check_readable
 from flowstore.events._compacted import Compacted
 from flowstore.events._event import Archived, Event, EventStream, StreamId, StreamState
 from flowstore.events._grouping import group_by_stream_id, in_sequence
@@ -22,6 +22,7 @@ __all__ = [
     "StreamAction",
     "StreamId",
     "StreamState",
+    "check_readable",
     "group_by_stream_id",
     "in_sequence",
     "is_builtin",

@@ -1,7 +1,7 @@
 """What is going to be appended: events without a place yet."""
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -10,7 +10,7 @@ import attrs
 from flowstore.errors import InvalidEventError
 from flowstore.events._event import Event, StreamId
 
-__all__ = ["ANY", "NO_STREAM", "NewEvent", "StreamAction"]
+__all__ = ["ANY", "NO_STREAM", "NewEvent", "StreamAction", "check_readable"]
 
 NO_STREAM: Final = 0
 """The expected version of a stream that must not exist yet."""
@@ -19,11 +19,33 @@ ANY: Final = None
 """The expected version that asks nothing of the stream."""
 
 
+# Two days from the ends: a time zone may be a day off, and so may another the other way.
+_FIRST: Final = date(1, 1, 3)
+_LAST: Final = date(9999, 12, 29)
+
+
 def _check_aware(new_event: "NewEvent", _: Any, timestamp: datetime | None) -> None:
-    if timestamp is not None and timestamp.utcoffset() is None:
+    if timestamp is None:
+        return
+    if timestamp.utcoffset() is None:
         raise InvalidEventError(
             f"the timestamp {timestamp!r} of {type(new_event.data).__name__} has no time zone:"
             " give it one, such as datetime.now(UTC)"
+        )
+    check_readable(timestamp)
+
+
+def check_readable(timestamp: datetime) -> None:
+    """Refuse a time that the database would take, and nobody could read again.
+
+    Raises:
+        InvalidEventError: it is so near to the ends of Python's calendar that it lies beyond them
+            in another time zone, such as a server's.
+    """
+    if not _FIRST <= timestamp.date() <= _LAST:
+        raise InvalidEventError(
+            f"the timestamp {timestamp!r} lies outside of {_FIRST} to {_LAST}: give the event a"
+            " time in between"
         )
 
 
@@ -51,7 +73,8 @@ class NewEvent:
         causation_id: what caused it.
 
     Raises:
-        InvalidEventError: the timestamp has no time zone, or `data` is an envelope already.
+        InvalidEventError: the timestamp has no time zone, or lies within two days of the ends of
+            the calendar; or `data` is an envelope already.
     """
 
     data: Any = attrs.field(hash=False, validator=_check_unwrapped)

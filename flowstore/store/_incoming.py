@@ -9,7 +9,7 @@ import attrs
 
 from flowstore.codec import EventCodec, stored_name_of
 from flowstore.errors import InvalidEventError
-from flowstore.events import Archived, Compacted, Event, NewEvent, StreamId
+from flowstore.events import Archived, Compacted, Event, NewEvent, StreamId, check_readable
 from flowstore.store._engine import Engine
 
 __all__ = ["Incoming", "StreamKey", "incoming_from_json", "incoming_from_pair"]
@@ -85,6 +85,7 @@ def incoming_from_pair(engine: Engine, tenant_id: str | None, pair: Any) -> Inco
 
 def _recorded(engine: Engine, tenant_id: str | None, stream_id: Any, event: Event) -> Incoming:
     tenant = tenant_id if event.tenant_id is None else event.tenant_id
+    check_readable(event.timestamp)
     return Incoming(
         key=_key(engine, tenant, stream_id),
         version=event.version or None,
@@ -175,4 +176,5 @@ def _time(value: Any) -> datetime | None:
     when = datetime.fromisoformat(value)
     if when.utcoffset() is None:
         raise ValueError(f"its timestamp {value!r} has no time zone")
+    check_readable(when)
     return when

@@ -1,7 +1,7 @@
 """Events are values: frozen, comparable, and cheap to carry around."""
 
 import pickle
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
@@ -46,6 +46,16 @@ def test_a_page_keeps_its_interval_when_its_events_are_filtered():
     page = EventPage(3, 9, [make_event("a"), make_event("b")])
     filtered = attrs.evolve(page, events=[event for event in page.events if event.data == "b"])
     assert (filtered.floor, filtered.ceiling, len(filtered.events)) == (3, 9, 1)
+
+
+@pytest.mark.parametrize(
+    "when", [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)]
+)
+def test_a_timestamp_that_nobody_could_read_again_is_refused(when):
+    for offset in (-14, 0, 14):
+        zone = timezone(timedelta(hours=offset))
+        with pytest.raises(InvalidEventError, match="lies outside"):
+            NewEvent("something", timestamp=when.replace(tzinfo=zone))
 
 
 def test_a_timestamp_without_a_time_zone_is_refused():

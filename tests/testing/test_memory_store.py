@@ -14,13 +14,15 @@ from trio.testing import wait_all_tasks_blocked
 from flowstore.daemon import DaemonSettings
 from flowstore.errors import (
     ConcurrencyError,
+    DatabaseError,
     DatabaseUnavailableError,
     RebuildError,
     SchemaError,
     StreamLockedError,
 )
+from flowstore.events import NewEvent
 from flowstore.projections import AsyncOptions, FlatTable
-from flowstore.store import StoreOptions
+from flowstore.store import StoreOptions, open_event_store
 from flowstore.testing import (
     MemoryDatabase,
     MemoryStore,
@@ -178,6 +180,41 @@ async def test_a_cancelled_commit_happened_or_did_not(step, nursery):
     assert await store.open_appends() == []
 
 
+async def test_events_that_were_amended_after_they_were_folded_are_not_compacted():
+    store, stream = MemoryStore(), uuid4()
+    action = await append(store, stream, Added(1), Added(2))
+    async with store.session() as session:
+        await session.events.compact_stream(Total, stream)
+        await store.skip_event(action.events[0].id)
+        with pytest.raises(ConcurrencyError):
+            await session.save_changes()
+        assert len(await session.events.fetch_stream(stream)) == 2
+
+
+@attrs.define
+class Numbered:
+    id: int
+
+
+UNSTORABLE = {
+    "a number of 65 bits": lambda session: session.store(Numbered(2**63)),
+    "NUL about an event": lambda session: session.events.append(
+        uuid4(), NewEvent(Added(), causation_id="a\0b")
+    ),
+}
+
+
+@pytest.mark.parametrize("what", UNSTORABLE)
+async def test_what_postgresql_can_not_hold_is_refused_here_too(what, pg_dsn, schema):
+    async with open_event_store(pg_dsn, StoreOptions(schema=schema)) as database:
+        for store in (MemoryStore(), database):
+            async with store.session() as session:
+                UNSTORABLE[what](session)
+                with pytest.raises(DatabaseError):
+                    await session.save_changes()
+            assert await store.highest_sequence() == 0
+
+
 # -- locks -----------------------------------------------------------------------------------
 
 
@@ -193,6 +230,22 @@ async def test_a_lock_is_waited_for_only_so_long(autojump_clock):
         await one.save_changes()
         await other.events.append_exclusive(stream, Added(), lock_timeout=30)
         await other.save_changes()
+
+
+async def test_a_commit_that_fails_under_a_lock_lets_go_of_everything_but_that():
+    store, left, right = MemoryStore(), uuid4(), uuid4()
+    await append(store, left, Added())
+    async with store.session() as session:
+        await session.events.append_exclusive(left, Added())
+        session.events.append(right, Added(), expected_version=5)
+        with pytest.raises(ConcurrencyError):
+            await session.save_changes()
+        with trio.fail_after(5):
+            await append(store, right, *[Added()] * 5)
+        with trio.move_on_after(0.01) as waiting:
+            await append(store, left, Added())
+        assert waiting.cancelled_caught
+        await session.save_changes()
 
 
 async def test_who_waits_for_who_waits_for_him_is_refused(nursery):

@@ -13,6 +13,7 @@ from flowstore.store._append import Appended, AppendPlan, StreamDemand, plan_str
 from flowstore.store._queue import QueuedAppend
 from flowstore.store._refusals import EventIdTakenError
 from flowstore.store.memory._database import Pause, Transaction
+from flowstore.store.memory._limits import check_key, check_number, check_text
 from flowstore.store.memory._rows import EVENT_IDS, EVENTS, STREAMS, StoredEvent, StoredStream
 
 __all__ = ["MemoryAppend", "insert_event", "plan_memory_append"]
@@ -147,6 +148,7 @@ def plan_memory_append(
         StreamCollisionError: a stream is started after it was appended to in the same commit.
         ConcurrencyError: two appends of this commit expect versions that can't both be.
         InvalidEventError: an event can't be stored.
+        DatabaseError: what is said about a stream or an event can't be.
     """
     demands, placed = plan_streams(appends)
     contents = [
@@ -154,6 +156,13 @@ def plan_memory_append(
         for append in appends
         for event, given in zip(append.action.events, append.timestamps, strict=True)
     ]
+    for demand in demands:
+        check_key(demand.stream_id)
+        check_text(demand.stream_type)
+        check_number(demand.base)
+    for content in contents:
+        event = content.event
+        check_text(event.correlation_id, event.causation_id, event.user_name)
     plan = AppendPlan((), demands, placed, tuple(appends))
     return MemoryAppend(plan, tenant, must_exist, contents)
 

@@ -15,6 +15,7 @@ from flowstore.store.memory._database import Transaction, View
 from flowstore.store.memory._errors import NotInMemoryError
 from flowstore.store.memory._history import MemoryHistory
 from flowstore.store.memory._json import same_value
+from flowstore.store.memory._limits import check_key
 from flowstore.store.memory._rows import documents_of
 
 __all__ = ["MemoryDocuments", "MemoryUnit", "ReadsFrom", "view_of"]
@@ -72,6 +73,8 @@ class MemoryDocuments(DocumentSession):
 
     async def _load_rows(self, kind: DocumentType, identities: list[DocumentId]) -> Sequence[Row]:
         await trio.lowlevel.checkpoint()
+        for identity in identities:
+            check_key(identity)
         view, rows = self._view(), documents_of(kind)
         found = ((each, view.get(rows, (self._tenant, each))) for each in identities)
         return [(each, stored.data, stored.version) for each, stored in found if stored is not None]

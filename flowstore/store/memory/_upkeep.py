@@ -20,6 +20,7 @@ from flowstore.store._refusals import EventIdTakenError
 from flowstore.store._statements import Row
 from flowstore.store.memory._appending import insert_event
 from flowstore.store.memory._database import MemoryDatabase, Pause, Transaction
+from flowstore.store.memory._limits import check_key, check_text
 from flowstore.store.memory._rows import (
     EVENT_IDS,
     EVENTS,
@@ -83,6 +84,8 @@ async def _open_streams(
 
 async def _insert(transaction: Transaction, event: Incoming, version: int) -> None:
     now = transaction.database.now()
+    check_key(event.key[1])
+    check_text(event.correlation_id, event.causation_id, event.user_name)
     stored = StoredEvent(
         sequence=transaction.draw(),
         id=event.event_id,

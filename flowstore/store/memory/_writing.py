@@ -23,6 +23,7 @@ from flowstore.store._queue import (
 from flowstore.store._refusals import document_moved, stream_amended
 from flowstore.store.memory._database import Transaction
 from flowstore.store.memory._errors import NotInMemoryError
+from flowstore.store.memory._limits import check_key
 from flowstore.store.memory._rows import (
     EVENT_IDS,
     EVENTS,
@@ -65,6 +66,7 @@ def _prepared(engine: Engine, operations: Iterable[Operation]) -> Iterator[Write
         # Documents are locked in the order of their ids, as the database's statements do it.
         in_order = sorted(batch, key=lambda each: cast("Any", each.identity))
         for operation in in_order:
+            check_key(operation.identity)
             is_stored = isinstance(operation, StoreDocument)
             yield Write(operation, engine.documents.value(operation.document) if is_stored else "")
 
