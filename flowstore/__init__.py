@@ -28,8 +28,10 @@ if TYPE_CHECKING:
         EmptyStreamError,
         EventIdConflictError,
         FlowstoreError,
+        InsufficientPrivilegeError,
         InvalidDocumentError,
         InvalidEventError,
+        InvalidTenantError,
         ProgressConflictError,
         RebuildError,
         RegistrationError,
@@ -65,7 +67,16 @@ if TYPE_CHECKING:
         Lifecycle,
         ProjectionSession,
     )
-    from flowstore.store import Session, StoreOptions, StreamHandle
+    from flowstore.store import (
+        Session,
+        StoreOptions,
+        StreamHandle,
+        apply_schema,
+        assert_schema,
+        dump_schema,
+        patch_schema,
+        schema_grants,
+    )
 
 __version__ = "0.1.0"
 
@@ -90,8 +101,10 @@ _ROOMS = {
         "EmptyStreamError",
         "EventIdConflictError",
         "FlowstoreError",
+        "InsufficientPrivilegeError",
         "InvalidDocumentError",
         "InvalidEventError",
+        "InvalidTenantError",
         "ProgressConflictError",
         "RebuildError",
         "RegistrationError",
@@ -127,7 +140,16 @@ _ROOMS = {
         "Lifecycle",
         "ProjectionSession",
     ),
-    "store": ("Session", "StoreOptions", "StreamHandle"),
+    "store": (
+        "Session",
+        "StoreOptions",
+        "StreamHandle",
+        "apply_schema",
+        "assert_schema",
+        "dump_schema",
+        "schema_grants",
+        "patch_schema",
+    ),
 }
 
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
@@ -156,8 +178,10 @@ __all__ = [
     "FlatTable",
     "FlowstoreError",
     "IProjection",
+    "InsufficientPrivilegeError",
     "InvalidDocumentError",
     "InvalidEventError",
+    "InvalidTenantError",
     "Lifecycle",
     "NewEvent",
     "ProgressConflictError",
@@ -181,10 +205,15 @@ __all__ = [
     "StreamState",
     "UnknownEventTypeError",
     "UnknownProjectionError",
+    "apply_schema",
+    "assert_schema",
+    "dump_schema",
     "event_source",
     "group_by_stream",
     "open_store",
+    "patch_schema",
     "projection_sink",
+    "schema_grants",
 ]
 
 

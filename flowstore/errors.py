@@ -16,8 +16,10 @@ __all__ = [
     "EmptyStreamError",
     "EventIdConflictError",
     "FlowstoreError",
+    "InsufficientPrivilegeError",
     "InvalidDocumentError",
     "InvalidEventError",
+    "InvalidTenantError",
     "ProgressConflictError",
     "RebuildError",
     "RegistrationError",
@@ -49,6 +51,23 @@ class DatabaseError(FlowstoreError):
         self.sqlstate = sqlstate
 
 
+class InsufficientPrivilegeError(DatabaseError):
+    """The role that is connected lacks a right; the message says which GRANT would give it.
+
+    Attributes:
+        grants: statements that give what is missing, ready to be run by the owner; empty where
+            no GRANT can, or it isn't about flowstore's schema.
+    """
+
+    def __init__(
+        self, message: str, *, sqlstate: str | None = None, grants: Sequence[str] = ()
+    ) -> None:
+        advice = "".join(f"\n  {grant};" for grant in grants)
+        told = f"{message}; have the owner run:{advice}" if grants else message
+        super().__init__(told, sqlstate=sqlstate)
+        self.grants = tuple(grants)
+
+
 class DatabaseUnavailableError(DatabaseError):
     """The server can't be reached, or the connection to it was lost."""
 
@@ -71,6 +90,10 @@ class InvalidEventError(FlowstoreError):
 
 class InvalidDocumentError(FlowstoreError):
     """A document can't be stored, or what is stored can't be read, as it is."""
+
+
+class InvalidTenantError(FlowstoreError, ValueError):
+    """What was given can't be a tenant's identity."""
 
 
 class UnknownEventTypeError(FlowstoreError):

@@ -18,7 +18,7 @@ __all__ = ["main"]
 EXIT_INTERRUPTED = 130
 _EXIT_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 
-_COMMANDS = {"demo": "flowstore.cli._demo"}
+_COMMANDS = {"db": "flowstore.cli._db", "demo": "flowstore.cli._demo"}
 
 _DEMO = """\
 Publishes the history of each repository as one stream of events, while the projection daemon folds
@@ -29,6 +29,23 @@ A run that was stopped, or killed, goes on where it was when the same command is
 
 exit status: 0 all agree, 1 something disagrees, 2 wrong command line or no readable history,
 3 no store (the server can't be reached or started, or a projection stopped), 130 Ctrl-C."""
+
+_DB = """\
+Brings the schema of a store up, checks it, or writes the SQL for whoever does that by hand.
+
+With --app the document types and flat tables of an application are included; without, only what
+every store has.
+
+exit status: 0 done, 1 the schema isn't what is needed and can't be brought there or wasn't to be,
+2 wrong command line or application, 3 the database refused or can't be reached, 130 Ctrl-C."""
+
+_DB_ACTIONS = {
+    "apply": "create what is missing, in one transaction",
+    "assert": "fail, and name what is missing or different",
+    "patch": "print the SQL that apply would run",
+    "dump": "print the SQL of the whole schema from nothing; asks no database",
+    "grants": "print what a role that owns nothing has to be granted; asks no database",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,7 +85,34 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_demo_options(demo)
+    db = commands.add_parser(
+        "db",
+        help="create, check or print the database schema",
+        description=_DB,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = db.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, told in _DB_ACTIONS.items():
+        _add_db_options(actions.add_parser(name, help=told, description=f"{told}."), name)
     return parser
+
+
+def _add_db_options(action: argparse.ArgumentParser, name: str) -> None:
+    action.add_argument("--dsn", help="the PostgreSQL to use (default: $FLOWSTORE_DSN)")
+    action.add_argument(
+        "--app",
+        metavar="MODULE:ATTRIBUTE",
+        help="an application's StoreOptions, or a function that returns them",
+    )
+    action.add_argument("--schema", help="the schema (default: the application's, else flowstore)")
+    action.add_argument(
+        "--stream-identity",
+        choices=("uuid", "string"),
+        help="what streams are known by (default: as the application says, else uuid)",
+    )
+    action.add_argument("--output", metavar="FILE", help="write to a file, not to stdout")
+    if name == "grants":
+        action.add_argument("--role", required=True, help="who is to run the application")
 
 
 def _add_demo_options(demo: argparse.ArgumentParser) -> None:

@@ -7,7 +7,11 @@ from typing import Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from flowstore.errors import DatabaseError, DatabaseUnavailableError
+from flowstore.errors import (
+    DatabaseError,
+    DatabaseUnavailableError,
+    InsufficientPrivilegeError,
+)
 
 SECRETS: Final = ("password", "sslpassword", "oauth_client_secret")
 
@@ -22,6 +26,8 @@ def translate_errors() -> Generator[None]:
 
     Raises:
         DatabaseUnavailableError: the server can't be reached, or the connection to it was lost.
+        InsufficientPrivilegeError: the role lacks a right; what gives it, if somebody found out,
+            stands in the notes of psycopg's error.
         DatabaseError: PostgreSQL, or psycopg, refused the statement.
     """
     try:
@@ -32,6 +38,10 @@ def translate_errors() -> Generator[None]:
 
 def _translated(error: psycopg.Error) -> DatabaseError:
     message = str(error).strip() or type(error).__name__
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        notes: list[str] = getattr(error, "__notes__", [])
+        grants = [note for note in notes if note.startswith("GRANT ")]
+        return InsufficientPrivilegeError(message, sqlstate=error.sqlstate, grants=grants)
     kind = DatabaseUnavailableError if _is_unavailability(error) else DatabaseError
     return kind(message, sqlstate=error.sqlstate)
 

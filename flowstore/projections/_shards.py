@@ -30,10 +30,15 @@ def check_name(_: Any, __: Any, name: Any) -> None:
     """Refuse a name that can't be kept.
 
     Raises:
-        RegistrationError: it isn't text, or is blank.
+        RegistrationError: it isn't text, is blank, or holds what PostgreSQL can't keep.
     """
     if not isinstance(name, str) or not name.strip():
         raise RegistrationError(f"{name!r} can't be a projection's name: give it one of text")
+    if "\0" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
+        raise RegistrationError(
+            f"{name!r} can't be a projection's name: PostgreSQL can't keep its NUL, or its half of"
+            " a surrogate pair"
+        )
 
 
 def check_version(_: Any, __: Any, version: Any) -> None:

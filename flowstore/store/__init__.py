@@ -8,6 +8,13 @@ from flowstore.store._leases import LeaseSession, Taking
 from flowstore.store._opening import open_event_store
 from flowstore.store._options import StoreOptions
 from flowstore.store._progress import Claim
+from flowstore.store._schema_commands import (
+    apply_schema,
+    assert_schema,
+    dump_schema,
+    patch_schema,
+    schema_grants,
+)
 from flowstore.store._session import Session
 from flowstore.store._store import EventStore
 from flowstore.store._stream_handle import StreamHandle
@@ -26,5 +33,10 @@ __all__ = [
     "StoreOptions",
     "StreamHandle",
     "Taking",
+    "apply_schema",
+    "assert_schema",
+    "dump_schema",
     "open_event_store",
+    "patch_schema",
+    "schema_grants",
 ]

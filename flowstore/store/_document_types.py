@@ -7,7 +7,7 @@ from uuid import UUID
 import attrs
 
 from flowstore.errors import InvalidDocumentError, RegistrationError
-from flowstore.store._names import document_table_name
+from flowstore.store._names import check_index_field, document_table_name
 
 __all__ = ["DocumentId", "DocumentType", "DocumentTypes"]
 
@@ -87,6 +87,10 @@ class DocumentTypes:
             RegistrationError: the class has no such `id`, is registered otherwise already, or
                 would share its table with another class.
         """
+        if isinstance(indexes, str):
+            raise RegistrationError(
+                f"{type.__qualname__}: indexes is the text {indexes!r}: give a list of names"
+            )
         self._keep(_describe(type, name, optimistic=optimistic_concurrency, indexes=tuple(indexes)))
 
     def describe(self, cls: "type[Any]") -> DocumentType:
@@ -140,9 +144,10 @@ class DocumentTypes:
 def _describe(
     cls: "type[Any]", name: str | None, *, optimistic: bool, indexes: tuple[str, ...]
 ) -> DocumentType:
-    return DocumentType(
-        cls, document_table_name(name or cls.__name__), _id_column(cls), optimistic, indexes
-    )
+    for field in indexes:
+        check_index_field(cls.__qualname__, field)
+    table = document_table_name(cls.__name__ if name is None else name)
+    return DocumentType(cls, table, _id_column(cls), optimistic, tuple(dict.fromkeys(indexes)))
 
 
 def _column_for(kind: Any) -> IdColumn | None:

@@ -10,7 +10,7 @@ import attrs
 
 from flowstore.errors import SchemaError
 
-__all__ = ["Migration", "packaged_migrations", "pending_migrations"]
+__all__ = ["Migration", "check_numbering", "packaged_migrations", "pending_migrations"]
 
 _numbered: Final = re.compile(r"(\d{4})_(\w+)\.sql")
 
@@ -30,13 +30,22 @@ class Migration:
     text: LiteralString
 
     @property
+    def title(self) -> str:
+        """Number and name, as its file has them."""
+        return f"{self.number:04}_{self.name}"
+
+    @property
     def checksum(self) -> str:
         """Tell this text from any other."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
 def packaged_migrations() -> tuple[Migration, ...]:
-    """Read the scripts that came with this version, in order."""
+    """Read the scripts that came with this version, in order.
+
+    Raises:
+        SchemaError: the installation lacks one.
+    """
     folder = resources.files("flowstore.store") / "sql"
     found: list[Migration] = []
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
@@ -45,7 +54,22 @@ def packaged_migrations() -> tuple[Migration, ...]:
             # Literal in spirit: these files are part of the package, like its source.
             text = cast("LiteralString", entry.read_text(encoding="utf-8"))
             found.append(Migration(int(match[1]), match[2], text))
+    check_numbering(found)
     return tuple(found)
+
+
+def check_numbering(known: Sequence[Migration]) -> None:
+    """Refuse scripts whose numbers aren't 1, 2, 3 and so on.
+
+    Raises:
+        SchemaError: one is missing, or two have one number.
+    """
+    for expected, migration in enumerate(known, start=1):
+        if migration.number != expected:
+            raise SchemaError(
+                f"this flowstore's migrations aren't numbered without gaps: {migration.title}"
+                f" stands where number {expected} has to: install it anew"
+            )
 
 
 def pending_migrations(
@@ -59,13 +83,21 @@ def pending_migrations(
         applied: checksum by number, as the database remembers them.
 
     Raises:
-        SchemaError: the schema was made by a newer version, or by a script that has changed since.
+        SchemaError: the schema was made by a newer version, or by a script that has changed since,
+            or has had a later script applied without an earlier one.
     """
     newest = max(applied, default=0)
     if newest > len(known):
         raise SchemaError(
             f"schema {schema!r} is at migration {newest}, and this flowstore knows {len(known)}:"
             " install the version that made it, or a later one"
+        )
+    holes = sorted(set(range(1, newest)) - set(applied))
+    if holes:
+        raise SchemaError(
+            f"schema {schema!r} is at migration {newest}, and its table of migrations lacks"
+            f" {', '.join(map(str, holes))}: scripts are never applied out of order; put back the"
+            " rows that were deleted, or use a fresh schema"
         )
     for migration in known:
         stored = applied.get(migration.number)

@@ -1,15 +1,20 @@
 """Names in the database: what may be one, and how each is derived."""
 
+import hashlib
 import re
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
 
-from flowstore.errors import RegistrationError, SchemaError
+from flowstore.errors import InvalidTenantError, RegistrationError, SchemaError
 
 __all__ = [
     "DEFAULT_TENANT",
     "LONGEST_NAME",
+    "check_index_field",
     "check_schema_name",
+    "derived_name",
     "document_table_name",
+    "refuse_shared_names",
     "stored_tenant",
     "told_tenant",
 ]
@@ -23,8 +28,10 @@ DEFAULT_TENANT: Final = "*DEFAULT*"
 _word_boundary = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
-def _problem_with(name: str) -> str | None:
+def _problem_with(name: Any) -> str | None:
     """Say why PostgreSQL wouldn't keep a name as it is, or None."""
+    if not isinstance(name, str):
+        return f"is a {type(name).__name__}, no text"
     size = len(name.encode(errors="surrogatepass"))
     if not name:
         return "is empty"
@@ -39,21 +46,26 @@ def check_schema_name(name: str) -> None:
     """Refuse a schema name that PostgreSQL would refuse, or change.
 
     Raises:
-        SchemaError: it is empty, longer than 63 bytes, unprintable, or PostgreSQL's own.
+        SchemaError: it is no text, empty, longer than 63 bytes, unprintable, or PostgreSQL's own.
     """
     problem = _problem_with(name)
     if problem is None and name.startswith("pg_"):
         problem = "begins with 'pg_', which PostgreSQL keeps for itself"
+    if problem is None and name == "information_schema":
+        problem = "is that of PostgreSQL's own catalogue"
     if problem is not None:
         raise SchemaError(f"the schema name {name!r} {problem}: choose another")
 
 
-def document_table_name(document_name: str) -> str:
+def document_table_name(document_name: Any) -> str:
     """Derive the table that documents of a name are kept in: `ActiveProject`: `doc_active_project`.
 
     Raises:
-        RegistrationError: the table's name would be longer than 63 bytes, or unprintable.
+        RegistrationError: it is no text or blank, or the table's name would be longer than 63
+            bytes, or unprintable.
     """
+    if not isinstance(document_name, str) or not document_name.strip():
+        raise RegistrationError(f"{document_name!r} can't be a document type's name: give it text")
     table = "doc_" + _word_boundary.sub("_", document_name).lower()
     problem = _problem_with(table)
     if problem is not None:
@@ -64,9 +76,73 @@ def document_table_name(document_name: str) -> str:
     return table
 
 
+def derived_name(table: str, *parts: str) -> str:
+    """Name what belongs to a table: `doc_note` and `pkey` give `doc_note_pkey`.
+
+    PostgreSQL would cut off a name of more than 63 bytes, and two could become one: such a name
+    is the last part and a digest of the whole.
+    """
+    name = "_".join((table, *parts))
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    return f"{parts[-1]}_{hashlib.sha256(name.encode()).hexdigest()[:40]}"
+
+
+def check_index_field(document: str, field: Any) -> None:
+    """Refuse a field that no index can be named after.
+
+    Raises:
+        RegistrationError: it is no text, empty or unprintable.
+    """
+    if not isinstance(field, str) or not field or not field.isprintable():
+        raise RegistrationError(
+            f"{document} can't have an index on {field!r}: name a field, as text that is printable"
+        )
+
+
+def refuse_shared_names(named: Iterable[tuple[str, str]]) -> None:
+    """Refuse two relations of one name: tables and indexes of a schema share one set of names.
+
+    Args:
+        named: names, each with what would have it.
+
+    Raises:
+        RegistrationError: a name comes twice.
+    """
+    seen: dict[str, str] = {}
+    for name, what in named:
+        if name in seen:
+            raise RegistrationError(
+                f"{seen[name]} and {what} would both be called {name!r} in the database: give one"
+                " of them another name"
+            )
+        seen[name] = what
+
+
 def stored_tenant(tenant_id: str | None) -> str:
-    """Give the tenant column's value for a tenant, or for none."""
-    return DEFAULT_TENANT if tenant_id is None else tenant_id
+    """Give the tenant column's value for a tenant, or for none.
+
+    Raises:
+        InvalidTenantError: it can't be stored, or stands for no tenant already.
+    """
+    if tenant_id is None:
+        return DEFAULT_TENANT
+    problem = _problem_with_tenant(tenant_id)
+    if problem is not None:
+        raise InvalidTenantError(f"{tenant_id!r} can't be a tenant: it {problem}")
+    return tenant_id
+
+
+def _problem_with_tenant(tenant_id: Any) -> str | None:
+    if not isinstance(tenant_id, str):
+        return f"is a {type(tenant_id).__name__}, and a tenant is known by text"
+    if tenant_id == DEFAULT_TENANT:
+        return "stands for what belongs to no tenant: leave tenant_id out"
+    if not tenant_id.strip():
+        return "is blank"
+    if "\0" in tenant_id or any("\ud800" <= letter <= "\udfff" for letter in tenant_id):
+        return "holds NUL, or half of a surrogate pair, which PostgreSQL can't keep"
+    return None
 
 
 def told_tenant(stored: str) -> str | None:

@@ -11,8 +11,9 @@ from flowstore.store._engine import Engine, make_engine
 from flowstore.store._feed import Feed
 from flowstore.store._options import StoreOptions
 from flowstore.store._schema import prepare_schema
+from flowstore.store._schema_plan import target_of
+from flowstore.store._schema_privileges import explaining
 from flowstore.store._signals import Signals
-from flowstore.store._sql import SchemaSql
 from flowstore.store._store import EventStore
 
 __all__ = ["open_event_store"]
@@ -52,13 +53,15 @@ async def open_event_store(
 
 
 async def _prepare(dsn: str, options: StoreOptions, pool: Pool) -> tuple[Engine, Signals]:
-    sql = SchemaSql(options.schema, options.stream_identity)
+    # Before anything is created: what can't be kept, or has an impossible name, is refused here.
+    sql = target_of(options).sql
+    lend = explaining(pool.connection, dsn, sql)
     with translate_errors():
-        async with pool.connection() as connection:
+        async with lend() as connection:
             facts = await prepare_schema(connection, sql, options.auto_create)
     # The oid tells schemas of one database apart, whatever they are called.
     signals = Signals(dsn, f"flowstore_{facts.events_oid}", pool.connection)
-    engine = make_engine(dsn, options, pool.connection, signals.notify)
+    engine = make_engine(dsn, options, lend, signals.notify)
     await engine.tables.ensure(engine.catalogue)
     await engine.flat_tables.ensure(options.projections.tables())
     return engine, signals

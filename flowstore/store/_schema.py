@@ -10,12 +10,22 @@ from flowstore.postgres import Connection
 from flowstore.store._migrations import Migration, packaged_migrations, pending_migrations
 from flowstore.store._sql import SchemaSql
 
-__all__ = ["AutoCreate", "SchemaFacts", "lock_schema", "prepare_schema"]
+__all__ = [
+    "CREATE_MIGRATIONS",
+    "CREATE_SCHEMA",
+    "LOCK",
+    "AutoCreate",
+    "SchemaFacts",
+    "lock_schema",
+    "prepare_schema",
+    "read_applied",
+    "read_facts",
+]
 
 AutoCreate: TypeAlias = Literal["all", "create_or_update", "create_only", "none"]
 
 # Two-key advisory locks are another space than the one-key locks that appenders publish bounds in.
-_LOCK: Final = "select pg_advisory_xact_lock(hashtext('flowstore schema'), hashtext(%s))"
+LOCK: Final = "select pg_advisory_xact_lock(hashtext('flowstore schema'), hashtext({bare_name}))"
 # Asks the catalogue's tables, not to_regclass: that answers from a cache that waiting for an
 # advisory lock doesn't renew, and would not see what the lock's last holder has created.
 _EXISTS: Final = """
@@ -26,8 +36,8 @@ select
         where n.nspname = %s and c.relname = 'migrations'
     )"""
 _APPLIED: Final = "select number, checksum from {schema}.migrations"
-_CREATE_SCHEMA: Final = "create schema {schema}"
-_CREATE_MIGRATIONS: Final = """
+CREATE_SCHEMA: Final = "create schema {schema}"
+CREATE_MIGRATIONS: Final = """
 create table {schema}.migrations (
     number integer primary key,
     name text not null,
@@ -91,10 +101,20 @@ async def prepare_schema(
         SchemaError: something is missing that may not be created, or isn't as expected.
     """
     known = packaged_migrations()
-    pending = pending_migrations(sql.schema, known, await _applied(connection, sql))
+    _, _, applied = await read_applied(connection, sql)
+    pending = pending_migrations(sql.schema, known, applied)
     if pending:
         _check_allowed(sql.schema, pending, known, auto_create)
         await _migrate(connection, sql, known)
+    return await read_facts(connection, sql)
+
+
+async def read_facts(connection: Connection, sql: SchemaSql) -> SchemaFacts:
+    """Ask what a schema that is there was made for.
+
+    Raises:
+        SchemaError: it was made for other options, or changed into an unsafe one.
+    """
     cursor = await connection.execute(sql.statement(_FACTS), ())
     row = await cursor.fetchone()
     assert row is not None  # noqa: S101 - a select without a from clause has one row
@@ -105,17 +125,17 @@ async def prepare_schema(
 
 async def lock_schema(connection: Connection, sql: SchemaSql) -> None:
     """Wait until no other transaction is changing the schema; held until this one ends."""
-    await connection.execute(_LOCK, (sql.schema,))
+    await connection.execute(sql.script(LOCK))
 
 
 def _check_allowed(
     schema: str, pending: Sequence[Migration], known: Sequence[Migration], auto_create: AutoCreate
 ) -> None:
-    names = ", ".join(f"{each.number:04}_{each.name}" for each in pending)
+    names = ", ".join(each.title for each in pending)
     if auto_create == "none":
         raise SchemaError(
             f"schema {schema!r} lacks {names}, and auto_create='none' creates nothing: apply them"
-            " first"
+            " first, see `flowstore db apply`"
         )
     if auto_create == "create_only" and len(pending) < len(known):
         raise SchemaError(
@@ -124,36 +144,28 @@ def _check_allowed(
         )
 
 
-async def _applied(connection: Connection, sql: SchemaSql) -> dict[int, str]:
-    _, has_table = await _existing(connection, sql)
+async def read_applied(connection: Connection, sql: SchemaSql) -> tuple[bool, bool, dict[int, str]]:
+    """Tell whether there are a schema and its bookkeeping, and what that remembers."""
+    cursor = await connection.execute(_EXISTS, (sql.schema, sql.schema))
+    has_schema, has_table = await cursor.fetchone() or (False, False)
     if not has_table:
-        return {}
+        return has_schema, False, {}
     cursor = await connection.execute(sql.statement(_APPLIED), ())
-    return dict(await cursor.fetchall())
+    return True, True, dict(await cursor.fetchall())
 
 
 async def _migrate(connection: Connection, sql: SchemaSql, known: Sequence[Migration]) -> None:
     async with connection.transaction():
         await lock_schema(connection, sql)
-        await _create_bookkeeping(connection, sql)
         # Read again: whoever held the lock before may have done it all.
-        for migration in pending_migrations(sql.schema, known, await _applied(connection, sql)):
+        has_schema, has_table, applied = await read_applied(connection, sql)
+        pending = pending_migrations(sql.schema, known, applied)
+        # `if not exists` would ask for the right to create even where there is nothing to create.
+        if not has_schema:
+            await connection.execute(sql.script(CREATE_SCHEMA))
+        if not has_table:
+            await connection.execute(sql.script(CREATE_MIGRATIONS))
+        for migration in pending:
             await connection.execute(sql.script(migration.text))
             values = (migration.number, migration.name, migration.checksum)
             await connection.execute(sql.statement(_REMEMBER), values)
-
-
-async def _create_bookkeeping(connection: Connection, sql: SchemaSql) -> None:
-    has_schema, has_table = await _existing(connection, sql)
-    # `if not exists` would ask for the right to create even where there is nothing to create.
-    if not has_schema:
-        await connection.execute(sql.script(_CREATE_SCHEMA))
-    if not has_table:
-        await connection.execute(sql.script(_CREATE_MIGRATIONS))
-
-
-async def _existing(connection: Connection, sql: SchemaSql) -> tuple[bool, bool]:
-    """Tell whether there are a schema, and its bookkeeping."""
-    cursor = await connection.execute(_EXISTS, (sql.schema, sql.schema))
-    has_schema, has_table = await cursor.fetchone() or (False, False)
-    return has_schema, has_table

@@ -39,8 +39,9 @@ class SchemaSql:
         """Give a statement that is sent with parameters; put together once.
 
         Known to templates: `{schema}`; `{schema_name}`, `{events_name}` and `{sequence_name}`,
-        quoted names as string literals; `{stream_id}`, `{stream_arg}` and `{stream_ids}`, types of
-        a column, an argument and an array; `{event_columns}`, what makes an event; `{body}`, the quotes of a function's body;
+        quoted names as string literals, and `{bare_name}`, the schema's as it is; `{stream_id}`,
+        `{stream_arg}` and `{stream_ids}`, types of a column, an argument and an array;
+        `{event_columns}`, what makes an event; `{body}`, the quotes of a function's body;
         `{table}`, the named table.
         """
         key = template if table is None else f"{table}\0{template}"
@@ -64,6 +65,7 @@ class SchemaSql:
             "events_name": self._name_literal("events"),
             "sequence_name": self._name_literal("events_sequence"),
             "schema_name": sql.Literal(sql.Identifier(self.schema).as_string()),
+            "bare_name": sql.Literal(self.schema),
             "stream_id": sql.SQL(_IDENTITY_TYPES[self.stream_identity]),
             "stream_arg": sql.SQL(_ARGUMENT_TYPES[self.stream_identity]),
             "stream_ids": sql.SQL(_ARRAY_TYPES[self.stream_identity]),

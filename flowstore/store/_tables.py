@@ -1,7 +1,6 @@
 """Tables of documents: created when they are first needed."""
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, LiteralString
 
 import attrs
@@ -10,44 +9,130 @@ from psycopg import sql as composing
 from flowstore.errors import SchemaError
 from flowstore.postgres import Connection, translate_errors
 from flowstore.store._document_types import DocumentType, IdColumn
-from flowstore.store._names import LONGEST_NAME
+from flowstore.store._names import derived_name
 from flowstore.store._schema import AutoCreate, lock_schema
+from flowstore.store._schema_privileges import explained
 from flowstore.store._sql import SchemaSql
 
-__all__ = ["DocumentTables"]
+__all__ = [
+    "DocumentTables",
+    "index_scripts",
+    "key_name",
+    "missing_tables",
+    "read_id_columns",
+    "read_indexes",
+    "table_script",
+]
 
 _TABLE: Final[dict[IdColumn, LiteralString]] = {
     "uuid": """
 create table if not exists {table} (
     tenant_id text collate "C" not null, id uuid not null, data jsonb not null,
     version bigint not null default 1, modified timestamptz not null default clock_timestamp(),
-    primary key (tenant_id, id)
+    constraint {key} primary key (tenant_id, id)
 )""",
     "text": """
 create table if not exists {table} (
     tenant_id text collate "C" not null, id text collate "C" not null, data jsonb not null,
     version bigint not null default 1, modified timestamptz not null default clock_timestamp(),
-    primary key (tenant_id, id)
+    constraint {key} primary key (tenant_id, id)
 )""",
     "bigint": """
 create table if not exists {table} (
     tenant_id text collate "C" not null, id bigint not null, data jsonb not null,
     version bigint not null default 1, modified timestamptz not null default clock_timestamp(),
-    primary key (tenant_id, id)
+    constraint {key} primary key (tenant_id, id)
 )""",
 }
 _INDEX: Final = "create index if not exists {index} on {table} (tenant_id, (data -> {field}))"
 _FOUND: Final = """
-select c.relname::text, format_type(a.atttypid, null)
+select c.relname::text, coalesce(
+    (
+        select format_type(a.atttypid, null) from pg_catalog.pg_attribute a
+        where a.attrelid = c.oid and a.attname = 'id'
+            and exists (
+                select from pg_catalog.pg_attribute d
+                where d.attrelid = c.oid and d.attname = 'data' and d.atttypid = 'jsonb'::regtype
+            )
+    ),
+    ''
+)
 from pg_catalog.pg_class c
-join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attname = 'id'
 where c.relnamespace = to_regnamespace({schema_name}) and c.relname = any (%s::text[])"""
-
-
 _FOUND_INDEXES: Final = """
 select c.relname::text from pg_catalog.pg_class c
 where c.relnamespace = to_regnamespace({schema_name}) and c.relkind = 'i'
     and c.relname = any (%s::text[])"""
+
+
+# -- what there is, and what creates the rest ------------------------------------------------------
+
+
+async def read_id_columns(
+    connection: Connection, sql: SchemaSql, kinds: Iterable[DocumentType]
+) -> dict[str, str]:
+    """Give the type of the id column by table; empty for what is no table of documents."""
+    names = [kind.table for kind in kinds]
+    cursor = await connection.execute(sql.statement(_FOUND), (names,))
+    return dict(await cursor.fetchall())
+
+
+async def read_indexes(
+    connection: Connection, sql: SchemaSql, kinds: Iterable[DocumentType]
+) -> set[str]:
+    """Tell which of the indexes there are."""
+    # Asked for first: `create index if not exists` would lock the table against writers.
+    names = [name for kind in kinds for name in index_scripts(sql, kind)]
+    cursor = await connection.execute(sql.statement(_FOUND_INDEXES), (names,))
+    return {name for (name,) in await cursor.fetchall()}
+
+
+def missing_tables(kinds: Iterable[DocumentType], found: Mapping[str, str]) -> list[DocumentType]:
+    """Tell which tables are missing.
+
+    Raises:
+        SchemaError: a table keeps other identities, or is no table of documents.
+    """
+    missing: list[DocumentType] = []
+    for kind in kinds:
+        column = found.get(kind.table)
+        if column is None:
+            missing.append(kind)
+        elif column != kind.id_column:
+            keeps = f"keeps its ids as {column}" if column else "is no table of documents"
+            raise SchemaError(
+                f"table {kind.table!r} {keeps}, and {kind.type.__qualname__} has"
+                f" them as {kind.id_column}: register the type with another name="
+            )
+    return missing
+
+
+def table_script(sql: SchemaSql, kind: DocumentType) -> bytes:
+    """Give what creates a table."""
+    statement = composing.SQL(_TABLE[kind.id_column]).format(
+        table=composing.Identifier(sql.schema, kind.table),
+        key=composing.Identifier(key_name(kind.table)),
+    )
+    return statement.as_bytes()
+
+
+def index_scripts(sql: SchemaSql, kind: DocumentType) -> dict[str, bytes]:
+    """Give what creates each index, by the index' name."""
+    scripts: dict[str, bytes] = {}
+    for field in kind.indexes:
+        name = derived_name(kind.table, field, "idx")
+        statement = composing.SQL(_INDEX).format(
+            index=composing.Identifier(name),
+            table=composing.Identifier(sql.schema, kind.table),
+            field=composing.Literal(field),
+        )
+        scripts[name] = statement.as_bytes()
+    return scripts
+
+
+def key_name(table: str) -> str:
+    """Name a table's primary key."""
+    return derived_name(table, "pkey")
 
 
 @attrs.define
@@ -78,72 +163,32 @@ class DocumentTables:
         if not unseen:
             return
         with translate_errors():
-            async with await Connection.connect(self.dsn) as connection:
-                await self._see_to(connection, unseen)
+            async with explained(self.dsn, self.sql), await Connection.connect(self.dsn) as found:
+                await self._see_to(found, unseen)
         self._ready.update(unseen)
 
     async def _see_to(self, connection: Connection, kinds: Sequence[DocumentType]) -> None:
-        missing = _check_found(kinds, await self._found(connection, kinds))
+        missing = missing_tables(kinds, await read_id_columns(connection, self.sql, kinds))
         if missing and self.auto_create == "none":
             tables = ", ".join(repr(kind.table) for kind in missing)
             raise SchemaError(
                 f"schema {self.sql.schema!r} lacks the document tables {tables}, and"
-                " auto_create='none' creates nothing: create them first"
+                " auto_create='none' creates nothing: create them first, see `flowstore db apply`"
             )
-        changes = [self.sql.script(_TABLE[kind.id_column], kind.table) for kind in missing]
+        changes = [table_script(self.sql, kind) for kind in missing]
         may_index = missing if self.auto_create in ("none", "create_only") else kinds
-        changes += await self._missing_indexes(connection, may_index)
+        if any(kind.indexes for kind in may_index):
+            there = await read_indexes(connection, self.sql, may_index)
+            changes += _missing_indexes(self.sql, may_index, there)
         if changes:
             async with connection.transaction():
                 await lock_schema(connection, self.sql)
                 for script in changes:
                     await connection.execute(script)
 
-    async def _found(self, connection: Connection, kinds: Sequence[DocumentType]) -> dict[str, str]:
-        names = [kind.table for kind in kinds]
-        cursor = await connection.execute(self.sql.statement(_FOUND), (names,))
-        return dict(await cursor.fetchall())
 
-    async def _missing_indexes(
-        self, connection: Connection, kinds: Sequence[DocumentType]
-    ) -> list[bytes]:
-        scripts = {
-            _index_name(kind.table, field): self._index(kind, field)
-            for kind in kinds
-            for field in kind.indexes
-        }
-        if not scripts:
-            return []
-        # Asked for first: `create index if not exists` would lock the table against writers.
-        names = list(scripts)
-        cursor = await connection.execute(self.sql.statement(_FOUND_INDEXES), (names,))
-        found = {name for (name,) in await cursor.fetchall()}
-        return [script for name, script in scripts.items() if name not in found]
-
-    def _index(self, kind: DocumentType, field: str) -> bytes:
-        statement = composing.SQL(_INDEX).format(
-            index=composing.Identifier(_index_name(kind.table, field)),
-            table=composing.Identifier(self.sql.schema, kind.table),
-            field=composing.Literal(field),
-        )
-        return statement.as_bytes()
-
-
-def _check_found(kinds: Sequence[DocumentType], found: dict[str, str]) -> list[DocumentType]:
-    """Tell which tables are missing."""
-    for kind in kinds:
-        column = found.get(kind.table, kind.id_column)
-        if column != kind.id_column:
-            raise SchemaError(
-                f"table {kind.table!r} keeps its ids as {column}, and {kind.type.__qualname__} has"
-                f" them as {kind.id_column}: register the type with another name="
-            )
-    return [kind for kind in kinds if kind.table not in found]
-
-
-def _index_name(table: str, field: str) -> str:
-    """Name an index; PostgreSQL would cut a long name off, and two could become one."""
-    name = f"{table}_{field}_idx"
-    if len(name.encode()) <= LONGEST_NAME:
-        return name
-    return "idx_" + hashlib.sha256(name.encode()).hexdigest()[:40]
+def _missing_indexes(
+    sql: SchemaSql, kinds: Iterable[DocumentType], there: Collection[str]
+) -> list[bytes]:
+    scripts = [pair for kind in kinds for pair in index_scripts(sql, kind).items()]
+    return [script for name, script in scripts if name not in there]

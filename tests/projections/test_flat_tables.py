@@ -317,7 +317,6 @@ async def test_a_new_column_is_added_and_the_rows_stay(opening):
             FlatTable("issues", key="id", key_type=UUID, columns={"hours": "text"}),
             ["'hours' as bigint", "with text", "version="],
         ),
-        (FlatTable("events", key="id", key_type=UUID, columns={}), ["'events'", "no flat table"]),
     ],
 )
 async def test_a_table_that_is_otherwise_already_is_refused(opening, table, words):

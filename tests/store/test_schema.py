@@ -8,8 +8,15 @@ import trio
 from psycopg import sql
 
 from flowstore.errors import DatabaseError, DatabaseUnavailableError, RegistrationError, SchemaError
-from flowstore.store import StoreOptions, open_event_store
-from flowstore.store._migrations import Migration, packaged_migrations, pending_migrations
+from flowstore.postgres import Connection
+from flowstore.store import StoreOptions, assert_schema, open_event_store
+from flowstore.store._migrations import (
+    Migration,
+    check_numbering,
+    packaged_migrations,
+    pending_migrations,
+)
+from flowstore.store._schema_plan import NOTHING, plan_schema, target_of
 
 
 @attrs.define
@@ -61,7 +68,10 @@ async def test_any_name_can_be_a_schema(dsn, name):
             assert len((await store.fetch_page(0, 9, types=[Note])).events) >= 1
 
 
-@pytest.mark.parametrize("name", ["x" * 64, "ü" * 32, "", "nul\0", "line\nfeed", "pg_mine"])
+@pytest.mark.parametrize(
+    "name",
+    ["x" * 64, "ü" * 32, "", "nul\0", "line\nfeed", "pg_mine", "information_schema", b"bytes"],
+)
 def test_a_name_that_postgres_would_change_or_refuse_is_refused(name):
     with pytest.raises(SchemaError, match="schema name"):
         StoreOptions(schema=name)
@@ -98,21 +108,34 @@ async def test_nothing_is_created_where_that_is_asked_for(opening):
         assert await use(store) == Note("x")
 
 
-async def test_create_only_creates_a_whole_schema_but_completes_none(opening):
+async def make_older(dsn, schema):
+    """Make a schema as a version before the latest migration would have."""
+    target = target_of(StoreOptions(schema=schema))
+    older = attrs.evolve(target, migrations=target.migrations[:-1])
+    async with await Connection.connect(dsn) as connection:
+        for step in plan_schema(older, NOTHING):
+            await connection.execute(step.script)
+    return target.migrations[-1].title
+
+
+async def test_create_only_creates_a_whole_schema(opening):
     async with opening(auto_create="create_only") as store:
         await use(store)
-        await run(store, "delete from {}.migrations where number = 5")
-    with pytest.raises(SchemaError, match="create_or_update"):
-        async with opening(auto_create="create_only"):
+
+
+@pytest.mark.parametrize("auto_create", ["none", "create_only"])
+async def test_a_migration_that_may_not_be_applied_is_named(opening, pg_dsn, schema, auto_create):
+    lacking = await make_older(pg_dsn, schema)
+    with pytest.raises(SchemaError, match=lacking):
+        async with opening(auto_create=auto_create):
             pass
 
 
-async def test_a_migration_that_is_missing_is_applied(opening):
-    async with opening() as store:
-        await run(store, "delete from {}.migrations where number = 5")
-        await run(store, "drop function {}.refuse_moved")
+async def test_a_migration_that_is_missing_is_applied(opening, pg_dsn, schema):
+    await make_older(pg_dsn, schema)
     async with opening(auto_create="create_or_update") as store:
-        await run(store, "select {}.refuse_moved('t', '{{}}')")
+        await use(store)
+    await assert_schema(pg_dsn, StoreOptions(schema=schema))
 
 
 async def test_a_schema_made_by_another_text_is_refused(opening):
@@ -132,11 +155,36 @@ def test_pending_migrations_are_those_that_the_schema_lacks():
         pending_migrations("s", known, {**applied, 3: "x"})
     with pytest.raises(SchemaError, match="checksum"):
         pending_migrations("s", known, {1: "x"})
+    with pytest.raises(SchemaError, match="lacks 1:"):
+        pending_migrations("s", known, {2: known[1].checksum})
 
 
 def test_the_packaged_migrations_are_numbered_without_gaps():
     numbers = [migration.number for migration in packaged_migrations()]
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+@pytest.mark.parametrize("numbers", [(2,), (1, 3), (1, 2, 2), (0, 1)])
+def test_migrations_with_a_hole_in_their_numbers_are_refused(numbers):
+    with pytest.raises(SchemaError, match="without gaps"):
+        check_numbering([Migration(number, "x", "select 1") for number in numbers])
+
+
+async def test_a_schema_whose_bookkeeping_has_a_hole_is_refused(opening):
+    async with opening() as store:
+        await run(store, "delete from {}.migrations where number = 2")
+    with pytest.raises(SchemaError, match="lacks 2"):
+        async with opening():
+            pass
+
+
+async def test_a_schema_of_a_newer_version_is_refused(opening):
+    async with opening() as store:
+        await run(store, "insert into {}.migrations select max(number) + 1, 'x', 'x' from {0}.migrations"
+                  .replace("{}", "{0}"))  # fmt: skip
+    with pytest.raises(SchemaError, match="install the version that made it"):
+        async with opening():
+            pass
 
 
 async def test_streams_known_otherwise_are_refused(opening):
