@@ -1,7 +1,9 @@
 -- Events are append-only. What may be done to them all the same has a function each; the triggers
 -- below let through what these change, and nothing else.
 --
--- Each function says its verb in a setting that lasts as long as its call, also when it fails.
+-- Each function says its verb in a setting that lasts as long as its call; when it fails, what it
+-- was called in is rolled back, and the setting with it. A function's own SET clause would be
+-- shorter, but only a superuser may create one with a setting that PostgreSQL doesn't know.
 -- Whoever owns the table can get round this; it is against mistakes.
 
 alter table {schema}.events add column skipped boolean not null default false;
@@ -11,11 +13,13 @@ alter table {schema}.events add column skipped boolean not null default false;
 alter table {schema}.streams add column amended bigint not null default 0;
 
 create function {schema}.archive_stream(p_tenant text, p_stream {stream_arg}) returns void
-language plpgsql volatile set flowstore.verb = 'archive' as {body}
+language plpgsql volatile as {body}
 begin
+    perform set_config('flowstore.verb', 'archive', true);
     update {schema}.streams s set archived = true where s.tenant_id = p_tenant and s.id = p_stream;
     update {schema}.events e set archived = true
     where e.tenant_id = p_tenant and e.stream_id = p_stream and not e.archived;
+    perform set_config('flowstore.verb', '', true);
 end
 {body};
 
@@ -30,8 +34,9 @@ create function {schema}.compact_stream(
     p_type text,
     p_data text
 ) returns void
-language plpgsql volatile set flowstore.verb = 'compact' as {body}
+language plpgsql volatile as {body}
 begin
+    perform set_config('flowstore.verb', 'compact', true);
     update {schema}.streams s set amended = s.amended + 1
     where s.tenant_id = p_tenant and s.id = p_stream and s.amended = p_amended;
     if not found then
@@ -45,6 +50,7 @@ begin
         id = p_id, type = p_type, data = p_data::jsonb, headers = null, correlation_id = null,
         causation_id = null, user_name = null, skipped = false
     where e.tenant_id = p_tenant and e.stream_id = p_stream and e.version = p_version;
+    perform set_config('flowstore.verb', '', true);
 end
 {body};
 
@@ -56,24 +62,28 @@ create function {schema}.mask_events(
     p_types text[],
     p_data text[]
 ) returns void
-language plpgsql volatile set flowstore.verb = 'mask' as {body}
+language plpgsql volatile as {body}
 begin
+    perform set_config('flowstore.verb', 'mask', true);
     update {schema}.streams s set amended = s.amended + 1
     where s.tenant_id = p_tenant and s.id = p_stream;
     update {schema}.events e set type = n.type, data = n.data::jsonb
     from unnest(p_sequences, p_types, p_data) as n (sequence, type, data)
     where e.sequence = n.sequence and e.tenant_id = p_tenant and e.stream_id = p_stream;
+    perform set_config('flowstore.verb', '', true);
 end
 {body};
 
 -- Tells whether there is such an event.
 create function {schema}.skip_event(p_id uuid) returns boolean
-language plpgsql volatile set flowstore.verb = 'skip' as {body}
+language plpgsql volatile as {body}
 begin
+    perform set_config('flowstore.verb', 'skip', true);
     update {schema}.streams s set amended = s.amended + 1
     from {schema}.events e
     where e.id = p_id and not e.skipped and s.tenant_id = e.tenant_id and s.id = e.stream_id;
     update {schema}.events e set skipped = true where e.id = p_id and not e.skipped;
+    perform set_config('flowstore.verb', '', true);
     return exists (select from {schema}.events e where e.id = p_id);
 end
 {body};
