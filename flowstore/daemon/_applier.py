@@ -7,7 +7,7 @@ from typing import Literal
 
 import attrs
 
-from flowstore.daemon._retrying import Patience, is_passing
+from flowstore.daemon._retrying import Patience, is_passing, is_the_stores
 from flowstore.errors import FlowstoreError, ProgressConflictError, ShardEditedError
 from flowstore.events import DeadLetter, Event, EventBatch, EventFailure, EventStream
 from flowstore.projections import IProjection, apply_projection, shard_name
@@ -85,6 +85,8 @@ class Applier:
             EventFailedError: an event failed and the shard is to stop there; what comes before it
                 is committed.
             ProgressConflictError: the batch doesn't continue from the shard's progress.
+            SchemaError: a table is missing and may not be created.
+            InsufficientPrivilegeError: the role lacks a right.
             DatabaseError: PostgreSQL refused, or can't be reached and nobody has patience.
         """
         failure = await self._attempt(batch)
@@ -107,7 +109,7 @@ class Applier:
         except ProgressConflictError:
             raise
         except Exception as error:
-            if is_passing(error) or not batch.streams:
+            if is_passing(error) or is_the_stores(error) or not batch.streams:
                 raise
             if not await self._is_committed(batch):
                 return error

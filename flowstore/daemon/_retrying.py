@@ -7,9 +7,14 @@ from typing import Final, TypeVar
 import attrs
 import trio
 
-from flowstore.errors import DatabaseError, DatabaseUnavailableError
+from flowstore.errors import (
+    DatabaseError,
+    DatabaseUnavailableError,
+    InsufficientPrivilegeError,
+    SchemaError,
+)
 
-__all__ = ["Patience", "is_passing"]
+__all__ = ["Patience", "is_passing", "is_the_stores"]
 
 _T = TypeVar("_T")
 
@@ -29,6 +34,14 @@ def is_passing(error: BaseException) -> bool:
         return False
     state = error.sqlstate
     return state in _PASSING or (state[:2] in _PASSING_CLASSES and state != _CANCELLED)
+
+
+def is_the_stores(error: BaseException) -> bool:
+    """Tell whether it is the store that is wrong, and every event would fail alike.
+
+    None of them may be set aside for that: a right that wasn't granted, a table that isn't there.
+    """
+    return isinstance(error, (InsufficientPrivilegeError, SchemaError))
 
 
 @attrs.frozen

@@ -11,6 +11,7 @@ import psycopg
 from flowstore.errors import InvalidEventError, StreamLockedError
 from flowstore.events import StreamId
 from flowstore.postgres import Connection, translate_errors
+from flowstore.store._schema_privileges import explained
 from flowstore.store._sql import SchemaSql
 from flowstore.store._statements import Lend
 
@@ -32,6 +33,7 @@ class HeldLocks:
 
     _pool: Lend
     _sql: SchemaSql
+    _dsn: str = attrs.field(default="", repr=False)
     _kept: AsyncExitStack | None = attrs.field(default=None, init=False)
     _connection: Connection | None = attrs.field(default=None, init=False)
 
@@ -51,7 +53,7 @@ class HeldLocks:
             async with self._pool() as connection:
                 yield connection
         else:
-            async with self._connection.transaction():
+            async with explained(self._dsn, self._sql), self._connection.transaction():
                 yield self._connection
 
     async def lock(
@@ -77,7 +79,7 @@ class HeldLocks:
         try:
             with translate_errors(), _locked_out(stream_id, seconds):
                 connection = await self._begun()
-                async with connection.transaction():
+                async with explained(self._dsn, self._sql), connection.transaction():
                     query = self._sql.statement(_LOCK)
                     cursor = await connection.execute(query, (tenant, stream_id, wait))
                     version, archived = await cursor.fetchone() or (0, False)

@@ -3,13 +3,14 @@
 import re
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, LiteralString, TypeAlias
+from typing import Any, Final, LiteralString, NoReturn, TypeAlias
 
 import attrs
 import psycopg
 from psycopg import sql as composing
 
-from flowstore.postgres import Connection
+from flowstore.errors import InsufficientPrivilegeError
+from flowstore.postgres import Connection, translate_errors
 from flowstore.store._sql import SchemaSql
 from flowstore.store._statements import Lend
 
@@ -25,6 +26,7 @@ _NEEDED: Final[dict[str, tuple[LiteralString, ...]]] = {
 }
 """What each kind of object is used with. Nothing at run time needs to own one, or to truncate."""
 
+_REFUSED: Final = (psycopg.errors.InsufficientPrivilege, InsufficientPrivilegeError)
 _READ_ONLY: Final = frozenset({"migrations"})
 _GRANT: Final[dict[str, LiteralString]] = {
     "DATABASE": "GRANT {privileges} ON DATABASE {name} TO {role}",
@@ -128,9 +130,8 @@ def explaining(lend: Lend, dsn: str, sql: SchemaSql) -> Lend:
         async with lend() as connection:
             try:
                 yield connection
-            except psycopg.errors.InsufficientPrivilege as error:
-                await _note_grants(error, dsn, sql)
-                raise
+            except _REFUSED as error:
+                await _raise_noted(error, dsn, sql)
 
     return lend_explained
 
@@ -140,9 +141,21 @@ async def explained(dsn: str, sql: SchemaSql) -> AsyncGenerator[None]:
     """Note on an error of the block for a missing right which grants would give it."""
     try:
         yield
-    except psycopg.errors.InsufficientPrivilege as error:
+    except _REFUSED as error:
+        await _raise_noted(error, dsn, sql)
+
+
+async def _raise_noted(error: Exception, dsn: str, sql: SchemaSql) -> NoReturn:
+    if isinstance(error, psycopg.Error):
         await _note_grants(error, dsn, sql)
-        raise
+        raise error
+    cause = error.__cause__
+    if not isinstance(cause, psycopg.Error):
+        raise error
+    # Translated further in already, where nobody could ask: once more, with the notes.
+    await _note_grants(cause, dsn, sql)
+    with translate_errors():
+        raise cause
 
 
 async def _note_grants(error: psycopg.Error, dsn: str, sql: SchemaSql) -> None:

@@ -114,7 +114,28 @@ async def append(store, stream, *events, **marks):
 async def live(store):
     """Use everything a store has."""
     first, second, third = uuid4(), uuid4(), uuid4()
-    # sessions, appends of every kind, documents
+    await write_and_read(store, first)
+    again = NewEvent(Paid(5), id=uuid4())
+    for _ in range(2):
+        await append(store, second, again)
+    await store.import_events([(third, Paid(6)), (uuid4(), Archived("gone"))])
+    assert await store.export_events(io.StringIO()) == 9
+    assert await store.high_water(leading_edge_buffer=0.001) >= 0
+    assert await store.open_appends() == []
+    async with store.listening():
+        await store.wait_for_appends(0.01)
+    await project(store, second)
+    assert await store.mask_stream(first) == 1
+    await store.skip_event(again.id)
+    async with store.session() as session:
+        await session.events.compact_stream(Balance, third)
+        session.events.archive_stream(second)
+        session.events.append(first, Archived("over"))
+        await session.save_changes()
+        assert await session.events.fetch_stream(second) == []
+
+
+async def write_and_read(store, first):
     async with store.session(user_name="ada") as session:
         session.events.start_stream(first, Opened("Ada"), Paid(1), Paid(13))
         session.store(Note("n", "text"), Draft(1, "draft"))
@@ -138,20 +159,14 @@ async def live(store):
         assert (await session.events.aggregate_stream(Balance, first)).amount == 23
         assert len(await session.events.query("type = 'paid'")) == 5
         session.delete(draft)
+        session.delete_by_id(Owner, uuid4())
         await session.save_changes()
-    again = NewEvent(Paid(5), id=uuid4())
-    for _ in range(2):
-        await append(store, second, again)
-    # in and out
-    await store.import_events([(third, Paid(6)), (uuid4(), Archived("gone"))])
-    lines = io.StringIO()
-    assert await store.export_events(lines) == 9
-    # reading and signals
-    assert await store.high_water(leading_edge_buffer=0.001) >= 0
-    assert await store.open_appends() == []
-    async with store.listening():
-        await store.wait_for_appends(0.01)
-    # the daemon
+    async with store.session() as session:
+        await session.events.fetch_for_writing(Owner, uuid4(), enforce_consistency=True)
+        await session.save_changes()
+
+
+async def project(store, second):
     async with store.build_projection_daemon() as daemon:
         await daemon.start_all()
         with trio.fail_after(60):
@@ -168,15 +183,6 @@ async def live(store):
         await daemon.rewind(Balance, 0)
     async with store.session() as session:
         assert (await session.load(Balance, second)).amount == 12
-    # mending, and the end
-    assert await store.mask_stream(first) == 1
-    await store.skip_event(again.id)
-    async with store.session() as session:
-        await session.events.compact_stream(Balance, third)
-        session.events.archive_stream(second)
-        session.events.append(first, Archived("over"))
-        await session.save_changes()
-        assert await session.events.fetch_stream(second) == []
 
 
 @pytest.mark.parametrize("auto_create", ["none", "all"])
@@ -243,3 +249,24 @@ async def trouble_of(dsn):
             [error] = error.exceptions
         return str(error)
     return ""
+
+
+async def test_no_event_is_set_aside_for_a_right_that_was_not_granted(granted, as_owner, role):
+    table = f"{sql.Identifier(SCHEMA, 'doc_balance').as_string()}"
+    name = sql.Identifier(role).as_string()
+    as_owner(f"revoke insert on {table} from {name}")
+    async with open_store(granted, make_options(auto_create="none")) as store:
+        await append(store, stream := uuid4(), Paid(1), Paid(2))
+        async with store.build_projection_daemon() as daemon:
+            await daemon.start(Balance)
+            with trio.fail_after(60):
+                async for status in daemon.watch():
+                    if status.name == "Balance" and status.state == "failed":
+                        break
+            assert f"GRANT INSERT ON TABLE {table}" in f"{status.error} {status.reason}"
+        assert await store.dead_letters() == []
+        assert await store.progress(Balance) == 0
+        as_owner(f"grant insert on {table} to {name}")
+        async with store.build_projection_daemon() as daemon:
+            await daemon.catch_up()
+        assert (await store.session().load(Balance, stream)).amount == 3
