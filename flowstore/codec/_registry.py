@@ -201,6 +201,11 @@ class EventRegistry:
     def _claim(self, event_type: type, name: str) -> None:
         if not name.strip():
             raise RegistrationError(f"{_label(event_type)} needs a name to be stored under")
+        if "\0" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise RegistrationError(
+                f"{_label(event_type)} can't be stored as {name!r}: PostgreSQL can't keep NUL, or"
+                " half of a surrogate pair"
+            )
         holder = self._types.get(name)
         if holder not in (None, event_type):
             raise RegistrationError(

@@ -109,9 +109,11 @@ class Applier:
         except ProgressConflictError:
             raise
         except Exception as error:
-            if is_passing(error) or is_the_stores(error) or not batch.streams:
+            if is_passing(error) or not batch.streams:
                 raise
             if not await self._is_committed(batch):
+                if is_the_stores(error):
+                    raise
                 return error
             self.log.exception("shard %r: what waited for a commit failed after it", self.shard)
         self.committed(batch.ceiling)

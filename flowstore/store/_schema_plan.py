@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
+from uuid import UUID
 
 import attrs
 from psycopg import sql as composing
@@ -13,7 +14,7 @@ from flowstore.store._names import derived_name, refuse_shared_names
 from flowstore.store._options import StoreOptions
 from flowstore.store._schema import CREATE_MIGRATIONS, CREATE_SCHEMA
 from flowstore.store._schema_flat import FlatSchema
-from flowstore.store._schema_privileges import SchemaObject, made_by, of_kind
+from flowstore.store._schema_privileges import SchemaObject, indexed_by, made_by, of_kind
 from flowstore.store._sql import SchemaSql
 from flowstore.store._tables import index_scripts, key_name, missing_tables, table_script
 
@@ -57,8 +58,12 @@ class SchemaTarget:
 
     def names(self) -> Iterator[tuple[str, str]]:
         """Yield the name of every table and index, with what has it."""
+        texts = [migration.text for migration in self.migrations]
         yield "migrations", "flowstore's own table"
-        for made in made_by(migration.text for migration in self.migrations):
+        yield "migrations_pkey", "flowstore's own index"
+        for index in indexed_by(texts):
+            yield index, "flowstore's own index"
+        for made in made_by(texts):
             if made.kind != "FUNCTION":
                 yield made.name, f"flowstore's own {made.kind.lower()}"
         for kind in self.documents:
@@ -118,6 +123,7 @@ def target_of(options: StoreOptions) -> SchemaTarget:
         SchemaError: this installation lacks a migration.
     """
     sql = SchemaSql(options.schema, options.stream_identity)
+    options.projections.check_stream_identity(str if options.stream_identity == "string" else UUID)
     flat = FlatSchema(sql, by_tenant=options.tenancy == "conjoined")
     tables = tuple(dict.fromkeys(options.projections.tables()))
     for table in tables:

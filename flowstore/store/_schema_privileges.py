@@ -1,7 +1,7 @@
 """What a role that owns nothing has to be granted, and saying so where it wasn't."""
 
 import re
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, LiteralString, NoReturn, TypeAlias
 
@@ -14,7 +14,15 @@ from flowstore.postgres import Connection, translate_errors
 from flowstore.store._sql import SchemaSql
 from flowstore.store._statements import Lend
 
-__all__ = ["SchemaObject", "explained", "explaining", "grants_for", "made_by", "of_kind"]
+__all__ = [
+    "SchemaObject",
+    "explained",
+    "explaining",
+    "grants_for",
+    "indexed_by",
+    "made_by",
+    "of_kind",
+]
 
 _ROWS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _NEEDED: Final[dict[str, tuple[LiteralString, ...]]] = {
@@ -40,6 +48,10 @@ _MADE: Final = re.compile(
     r"^(?P<verb>create|drop) (?:or replace )?(?:unlogged )?(?P<kind>table|view|sequence|function) "
     r"(?:if (?:not )?exists )?\{schema\}\.(?P<name>\w+)",
     re.MULTILINE | re.IGNORECASE,
+)
+_INDEXED: Final = re.compile(
+    r"constraint (\w+) (?:primary key|unique|exclude)|create (?:unique )?index (?:if not exists )?(\w+) on",
+    re.IGNORECASE,
 )
 # Asked of the catalogue by oid: names would need the schema's USAGE, which may be what is missing.
 _HELD: Final = """
@@ -109,6 +121,12 @@ def made_by(texts: Iterable[str]) -> tuple[SchemaObject, ...]:
         else:
             made.pop(found, None)
     return tuple(made)
+
+
+def indexed_by(texts: Iterable[str]) -> Iterator[str]:
+    """Yield the names of the indexes that scripts create, and of the constraints that have one."""
+    for match in (match for text in texts for match in _INDEXED.finditer(text)):
+        yield match[1] or match[2]
 
 
 def of_kind(kind: str, names: Iterable[str]) -> list[SchemaObject]:

@@ -1,6 +1,6 @@
 """Creating the schema and bringing it up to date."""
 
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import attrs
 import pytest
@@ -26,7 +26,7 @@ class Note:
 
 @attrs.define
 class Count:
-    id: str
+    id: UUID
     number: int = 0
 
     def apply(self, _: Note) -> None:

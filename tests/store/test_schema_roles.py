@@ -1,6 +1,7 @@
 """A role that owns nothing runs a store with exactly what it was granted."""
 
 import io
+from contextlib import aclosing
 from uuid import UUID, uuid4
 
 import attrs
@@ -260,9 +261,10 @@ async def test_no_event_is_set_aside_for_a_right_that_was_not_granted(granted, a
         async with store.build_projection_daemon() as daemon:
             await daemon.start(Balance)
             with trio.fail_after(60):
-                async for status in daemon.watch():
-                    if status.name == "Balance" and status.state == "failed":
-                        break
+                async with aclosing(daemon.watch()) as statuses:
+                    async for status in statuses:
+                        if status.name == "Balance" and status.state == "failed":
+                            break
             assert f"GRANT INSERT ON TABLE {table}" in f"{status.error} {status.reason}"
         assert await store.dead_letters() == []
         assert await store.progress(Balance) == 0

@@ -1,0 +1,80 @@
+"""Migrating is done once, whole, or not at all: with real processes, and one that is killed."""
+
+import subprocess
+import sys
+import time
+
+import psycopg
+import pytest
+
+from flowstore.store import StoreOptions, assert_schema, open_event_store
+
+OPEN = """
+import sys, trio
+from flowstore.store import StoreOptions, open_event_store
+async def main():
+    async with open_event_store(sys.argv[1], StoreOptions(schema="shared")) as store:
+        print(await store.high_water())
+trio.run(main)
+"""
+# Every statement that creates a function waits here while somebody else has the lock.
+HOLD = """
+create function public.wait_here() returns event_trigger language plpgsql as
+$$ begin perform pg_advisory_xact_lock_shared(4711); end $$;
+create event trigger hold on ddl_command_start when tag in ('CREATE FUNCTION', 'CREATE VIEW')
+execute function public.wait_here()"""
+WAITING = """
+select pid from pg_stat_activity
+where datname = current_database() and wait_event_type = 'Lock' and wait_event = 'advisory'"""
+MADE = "select nspname::text from pg_namespace where nspname = 'shared'"
+
+
+def start(dsn):
+    return subprocess.Popen(
+        [sys.executable, "-c", OPEN, dsn], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def until(condition):
+    """Ask again until it holds; what is waited for is another process."""
+    deadline = time.monotonic() + 60
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited for a minute"
+        time.sleep(0.02)
+    return found
+
+
+@pytest.fixture
+def admin_here(dsn):
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        yield connection
+
+
+async def test_processes_that_open_an_empty_database_at_once_create_one_schema(dsn):
+    processes = [start(dsn) for _ in range(4)]
+    answers = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, answers
+    assert [out for out, _ in answers] == ["0\n"] * 4
+    await assert_schema(dsn, StoreOptions(schema="shared"))
+
+
+@pytest.mark.parametrize("victim", ["process", "backend"])
+async def test_a_crash_in_the_middle_leaves_nothing(dsn, admin_here, victim):
+    admin_here.execute(HOLD)
+    admin_here.execute("select pg_advisory_lock(4711)")
+    process = start(dsn)
+    [[backend]] = until(lambda: admin_here.execute(WAITING).fetchall())
+    # It has come as far as the first function: two tables are there, for itself alone.
+    if victim == "process":
+        process.kill()
+    else:
+        admin_here.execute("select pg_terminate_backend(%s)", (backend,))
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    admin_here.execute("select pg_advisory_unlock(4711)")
+    gone = "select 1 from pg_stat_activity where pid = %s"
+    until(lambda: not admin_here.execute(gone, (backend,)).fetchall())
+    assert admin_here.execute(MADE).fetchall() == []
+    async with open_event_store(dsn, StoreOptions(schema="shared")):
+        pass
+    await assert_schema(dsn, StoreOptions(schema="shared"))
