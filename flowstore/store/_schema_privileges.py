@@ -35,7 +35,11 @@ _NEEDED: Final[dict[str, tuple[LiteralString, ...]]] = {
 """What each kind of object is used with. Nothing at run time needs to own one, or to truncate."""
 
 _REFUSED: Final = (psycopg.errors.InsufficientPrivilege, InsufficientPrivilegeError)
-_READ_ONLY: Final = frozenset({"migrations"})
+_LESS: Final[dict[str, tuple[LiteralString, ...]]] = {
+    "migrations": ("SELECT",),
+    "progress": ("SELECT", "INSERT", "UPDATE"),
+}
+"""Tables that are used with less than others."""
 _GRANT: Final[dict[str, LiteralString]] = {
     "DATABASE": "GRANT {privileges} ON DATABASE {name} TO {role}",
     "SCHEMA": "GRANT {privileges} ON SCHEMA {schema} TO {role}",
@@ -108,7 +112,8 @@ class SchemaObject:
     @property
     def needed(self) -> tuple[LiteralString, ...]:
         """The rights that an application uses it with."""
-        return ("SELECT",) if self.name in _READ_ONLY else _NEEDED.get(self.kind, ())
+        usual = _NEEDED.get(self.kind, ())
+        return _LESS.get(self.name, usual) if self.kind == "TABLE" else usual
 
 
 def made_by(texts: Iterable[str]) -> tuple[SchemaObject, ...]:

@@ -53,6 +53,14 @@ class Shop:
 
 
 @attrs.define
+class TextShop:
+    id: str
+
+    def apply(self, _: Sold) -> None:
+        pass
+
+
+@attrs.define
 class Customer:
     id: str
     name: str = ""
@@ -68,7 +76,8 @@ def options_for(schema="plain", **more):
     options = StoreOptions(schema=schema, **more)
     options.documents.type(Customer, indexes=["name", "odd ' name"])
     options.documents.type(Ticket, name="BoxOfficeTicket")
-    options.projections.aggregate_streams_with(Shop, version=2)
+    shop = TextShop if options.stream_identity == "string" else Shop
+    options.projections.aggregate_streams_with(shop, version=2)
     sales = FlatTable(
         "sales %", key="shop", key_type=str, columns={"sum": Decimal, "a b": "text[]"}
     )

@@ -219,11 +219,15 @@ GRANTS = schema_grants(make_options(), "ROLE").splitlines()
 NOT_MISSED = {"publish_bound_before_insert", "refuse_amendment", "check_amendment"}
 
 
+# Only daemons that share shards use these.
+SHARING = {"shard_owners", "take_shard", "leave_shard", "renew_shards", "end_commits"}
+
+
 def part_by_part():
     """Every single right of every grant."""
     for grant in GRANTS:
         rights, on = grant.removeprefix("GRANT ").removesuffix(";").split(" ON ", 1)
-        if not any(f'"{name}"' in on for name in NOT_MISSED):
+        if not any(f'"{name}"' in on for name in NOT_MISSED | SHARING):
             for right in rights.split(", "):
                 yield right, on
 
