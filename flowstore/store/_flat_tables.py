@@ -1,14 +1,14 @@
 """Flat tables: created when they are needed, and the statements that change their rows."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, LiteralString, TypeAlias, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, LiteralString
 
 import attrs
 from psycopg import sql as composing
 
 from flowstore.errors import SchemaError
 from flowstore.postgres import Connection, translate_errors
-from flowstore.projections import Column, DeleteRow, RowChange, Table, WriteRow
+from flowstore.projections import DeleteRow, RowChange, Table, WriteRow
 from flowstore.store._queue import ChangeRow
 from flowstore.store._row_batches import plain, shape_of
 from flowstore.store._schema import AutoCreate, lock_schema
