@@ -9,6 +9,7 @@ import trio
 from psycopg import sql
 
 from flowstore.daemon import DaemonSettings
+from flowstore.postgres import Connection
 
 HOT_COLD = DaemonSettings(mode="hot_cold", lease_time=2.0)
 SOON = 3
@@ -210,6 +211,30 @@ async def test_a_lost_lease_connection_lets_another_daemon_take_over(
                 await trio.sleep(0.05)
     assert await table.sequences(store) == [1, 2, 3, 4, 5, 6]
     assert await store.dead_letters() == []
+
+
+async def test_only_who_has_the_lease_is_ended_for_its_silence(
+    store, recorder, schema, admin, pg_dsn, until
+):
+    """What is written of owners may be older than the last change of hands."""
+    lock = f"({schema}.lock_space('shard'), hashtext('recorder'))"
+    async with (
+        store.build_projection_daemon(HOT_COLD) as daemon,
+        await Connection.connect(pg_dsn) as holder,
+        await Connection.connect(pg_dsn) as former,
+    ):
+        await holder.execute(f"select pg_advisory_lock{lock}")
+        await former.execute(
+            f"insert into {schema}.shard_owners select 'recorder', 1, pid, backend_start,"
+            " application_name, now() - interval '1 hour' from pg_stat_activity"
+            " where pid = pg_backend_pid()"
+        )
+        await daemon.start_all()
+        assert status(daemon).reason == "another process runs it, and hasn't said which"
+        await former.execute("select 1")
+        await holder.execute(f"select pg_advisory_unlock{lock}")
+        await until_running(daemon, until)
+        await former.execute("select 1")
 
 
 async def test_a_rewind_by_the_cold_daemon_reaches_an_idle_owner(store, recorder, table):

@@ -210,3 +210,23 @@ async def test_catching_up_to_where_a_shard_stands_leaves_its_owner_alone(store,
             await here.wait_for("recorder", 4)
         assert here.statuses()[0].state == "running"
     assert await table.sequences(store) == [1, 2, 3, 4]
+
+
+async def test_what_another_owner_committed_is_not_taken_for_this_ones_commit(
+    store, recorder, table, until
+):
+    """The page fails here, after another owner has brought the shard to the page's end."""
+
+    async def overtake(events):
+        claim = await store.claim(recorder)
+        unit = store.projection_session()
+        await store.commit_batch(unit, shard="recorder", floor=0, ceiling=1, claim=claim)
+
+    recorder.before = overtake
+    recorder.fails = bool
+    async with store.build_projection_daemon() as daemon:
+        await daemon.start_all()
+        await append(store, 1)
+        status = await until(daemon, lambda status: status.state == "failed")
+        assert isinstance(status.error, ProgressConflictError)
+    assert await store.dead_letters() == []

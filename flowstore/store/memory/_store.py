@@ -187,6 +187,16 @@ class MemoryEventStore(EventStore):
         """Put a projection's shard at a sequence: delivery starts again at the one after it."""
         await self._shards.rewind(shard_name(projection), sequence)
 
+    def leases(self) -> NoReturn:
+        """Refuse: processes that share a store share a database.
+
+        Raises:
+            NotInMemoryError: always.
+        """
+        raise NotInMemoryError(
+            "there is no connection here to hold leases: run daemons in mode 'solo'"
+        )
+
     # -- committing a projection's work ----------------------------------------------------------
 
     def projection_session(self, tenant_id: str | None = None) -> ProjectionUnit:
