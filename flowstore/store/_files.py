@@ -21,7 +21,7 @@ from flowstore.store._import import EVENTS_AT_ONCE
 from flowstore.store._incoming import Incoming, incoming_from_json, incoming_from_pair
 from flowstore.store._statements import Row, Statement, fetch_rows
 
-__all__ = ["ExportTarget", "ImportSource", "export_all", "read_chunks", "write_lines"]
+__all__ = ["ExportTarget", "ImportSource", "each_of", "export_all", "read_chunks", "write_lines"]
 
 ExportTarget: TypeAlias = "str | os.PathLike[str] | TextIO"
 ImportSource: TypeAlias = (
@@ -87,7 +87,7 @@ async def read_chunks(
         return
     pairs = cast("Iterable[Any] | AsyncIterable[Any]", source)
     gathered: list[Incoming] = []
-    async with aclosing(_each(pairs)) as each:
+    async with aclosing(each_of(pairs)) as each:
         async for pair in each:
             gathered.append(incoming_from_pair(engine, tenant_id, pair))
             if len(gathered) == EVENTS_AT_ONCE:
@@ -97,7 +97,8 @@ async def read_chunks(
         yield gathered
 
 
-async def _each(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any]:
+async def each_of(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any]:
+    """Yield what is given plain or async."""
     if isinstance(items, AsyncGenerator):
         async with aclosing(cast("AsyncGenerator[Any]", items)) as closing:
             async for item in closing:

@@ -1,7 +1,7 @@
 """What is done to a store as a whole, beside its sessions: bringing in, taking out, mending."""
 
 from contextlib import aclosing
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
 import attrs
@@ -9,6 +9,7 @@ import attrs
 from flowstore.events import DeadLetter, StreamId
 from flowstore.projections import IProjection, shard_name
 from flowstore.store._amend import mask, skip
+from flowstore.store._bulk import DocumentSource, OnConflict, insert_all
 from flowstore.store._engine import Engine
 from flowstore.store._feed import Feed
 from flowstore.store._files import ExportTarget, ImportSource, export_all, read_chunks
@@ -71,6 +72,43 @@ class StoreUpkeep:
         if count:
             self._engine.appended()
         return count
+
+    async def bulk_insert(
+        self,
+        documents: DocumentSource,
+        *,
+        on_conflict: OnConflict = "refuse",
+        tenant_id: str | None = None,
+    ) -> int:
+        """Store many documents by COPY, all of them or none; they may be of several types.
+
+        Nothing is asked of a version, also of types with optimistic concurrency. It takes the
+        right to create temporary tables.
+
+        Args:
+            documents: plain or async; read as they are written.
+            on_conflict: what becomes of a document that is stored already: "refuse" it, and with
+                it all, "ignore" it, or "overwrite" the stored one. Of one that comes twice, the
+                first is kept by "ignore", the last by "overwrite".
+            tenant_id: whose documents they are; stores with conjoined tenancy.
+
+        Returns:
+            How many were written.
+
+        Raises:
+            InvalidDocumentError: a document is stored already, has no usable `id`, or can't be
+                stored.
+            RegistrationError: a class can't be a document.
+            ValueError: an unknown `on_conflict`; a tenant in a store of a single tenant.
+            DatabaseError: PostgreSQL refused, or can't be reached.
+        """
+        if on_conflict not in get_args(OnConflict):
+            raise ValueError(
+                f"on_conflict={on_conflict!r} isn't possible: choose one of"
+                f" {', '.join(map(repr, get_args(OnConflict)))}"
+            )
+        tenant = self._engine.tenant(tenant_id)
+        return await insert_all(self._engine, tenant, documents, on_conflict)
 
     async def export_events(self, target: ExportTarget) -> int:
         """Write every event below the high-water mark as a line of JSON, in sequence order.

@@ -27,6 +27,7 @@ from flowstore.testing.contract._appending import (
 from flowstore.testing.contract._archiving import (
     TestArchiving,
 )
+from flowstore.testing.contract._bulk import TestBulkInsert
 from flowstore.testing.contract._daemon import (
     TestComposites,
     TestDaemon,
@@ -123,6 +124,7 @@ __all__ = [
     "TestAfterCommit",
     "TestAppending",
     "TestArchiving",
+    "TestBulkInsert",
     "TestCompacting",
     "TestComposites",
     "TestConjoinedTenancy",
