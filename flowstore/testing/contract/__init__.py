@@ -31,9 +31,7 @@ from flowstore.testing.contract._bulk import TestBulkInsert
 from flowstore.testing.contract._daemon import (
     TestComposites,
     TestDaemon,
-    TestDeadLetters,
     TestFlatTables,
-    TestPoison,
     TestSubscriptions,
 )
 from flowstore.testing.contract._document_concurrency import (
@@ -53,6 +51,7 @@ from flowstore.testing.contract._event_types import (
 from flowstore.testing.contract._expected_versions import (
     TestExpectedVersions,
 )
+from flowstore.testing.contract._failures import TestDeadLetters, TestPoison
 from flowstore.testing.contract._feed import (
     TestFeed,
     TestUnknownTypesInTheFeed,

@@ -1,6 +1,6 @@
 # pyright: basic, reportOptionalMemberAccess=false, reportArgumentType=false
 # pyright: reportAttributeAccessIssue=false, reportCallIssue=false
-"""What a user sees of the daemon: catching up, rebuilding, waiting, dead letters."""
+"""What a user sees of the daemon: catching up, rebuilding, waiting, subscriptions."""
 
 from contextlib import aclosing
 from typing import Any
@@ -12,7 +12,6 @@ import trio
 
 from flowstore.daemon import Store
 from flowstore.errors import (
-    RebuildError,
     StaleResultsError,
     UnknownProjectionError,
 )
@@ -32,9 +31,6 @@ from flowstore.testing.contract._domain import (
 from flowstore.testing.contract._fixtures import Capability, needs
 
 PATIENCE = 30
-
-LEAST = 0
-"""What the picky aggregate takes; a test mends it."""
 
 
 @attrs.define
@@ -60,20 +56,6 @@ class Receipt:
 def receipt(deposited: Deposited, event: Event) -> Receipt:
     """Give a receipt."""
     return Receipt(event.id, deposited.amount)
-
-
-@attrs.define
-class Picky:
-    """An aggregate that can't take everything."""
-
-    id: UUID
-    count: int = 0
-
-    def apply_deposited(self, deposited: Deposited) -> None:
-        """Count, but not what is negative."""
-        if deposited.amount < LEAST:
-            raise ValueError("a negative deposit")
-        self.count += 1
 
 
 def told(error: BaseException) -> str:
@@ -257,120 +239,6 @@ class TestDaemon:
         await catch_up(store)
         assert await get(store, Account, stream) is None
         assert await store.progress(Account) == action.events[-1].sequence
-
-
-@needs(Capability.DAEMON)
-class TestPoison:
-    @pytest.fixture(params=["dead_letter", "stop"])
-    def policy(self, request: pytest.FixtureRequest) -> str:
-        return request.param
-
-    @pytest.fixture
-    def options(self, policy: Any) -> StoreOptions:
-        options = StoreOptions()
-        options.projections.aggregate_streams_with(
-            Picky, async_options=AsyncOptions(on_error=policy)
-        )
-        return options
-
-    async def test_it_is_set_aside_or_holds_the_shard(self, store: Store, policy: str) -> None:
-        stream = uuid4()
-        action = await commit(store, stream, Deposited(1), Deposited(-1), Deposited(1))
-        poison = action.events[1].sequence
-        with trio.fail_after(PATIENCE):
-            async with store.build_projection_daemon() as daemon:
-                await daemon.start_all()
-                if policy == "dead_letter":
-                    await daemon.wait_for_non_stale_results()
-                else:
-                    async with aclosing(daemon.watch()) as statuses:
-                        async for status in statuses:
-                            if status.error is not None and status.state in {"failed", "paused"}:
-                                break
-        letters = await store.dead_letters(Picky)
-        progress = await store.progress(Picky)
-        if policy == "dead_letter":
-            assert [(each.shard, each.sequence) for each in letters] == [("Picky", poison)]
-            assert letters[0].error_type == "ValueError"
-            assert "negative" in letters[0].message
-            assert (await get(store, Picky, stream)).count == 2
-            assert progress == action.events[2].sequence
-        else:
-            assert letters == []
-            assert progress < poison
-
-    async def test_catching_up_raises_what_a_handler_raised(
-        self, store: Store, policy: str
-    ) -> None:
-        await commit(store, uuid4(), Deposited(-1))
-        if policy == "stop":
-            with pytest.raises(Exception) as caught:
-                await catch_up(store)
-            assert "a negative deposit" in told(caught.value)
-        assert await store.progress(Picky) == 0
-
-    async def test_rebuilding_stops_and_names_the_event(self, store: Store) -> None:
-        action = await commit(store, uuid4(), Deposited(1), Deposited(-1))
-        with trio.fail_after(PATIENCE):
-            async with store.build_projection_daemon() as daemon:
-                with pytest.raises(RebuildError) as caught:
-                    await daemon.rebuild(Picky)
-        assert caught.value.sequence == action.events[1].sequence
-        assert str(action.events[1].sequence) in str(caught.value)
-
-
-@needs(Capability.DAEMON)
-class TestDeadLetters:
-    @pytest.fixture
-    def options(self) -> StoreOptions:
-        options = StoreOptions()
-        options.projections.aggregate_streams_with(Picky)
-        return options
-
-    async def set_one_aside(self, store: Store) -> Any:
-        """Have the daemon set an event aside."""
-        await commit(store, uuid4(), Deposited(-1))
-        with trio.fail_after(PATIENCE):
-            async with store.build_projection_daemon() as daemon:
-                await daemon.start_all()
-                await daemon.wait_for_non_stale_results()
-        [letter] = await store.dead_letters()
-        return letter
-
-    async def test_a_letter_may_be_discarded(self, store: Store) -> None:
-        await store.discard_dead_letter(await self.set_one_aside(store))
-        assert await store.dead_letters() == []
-
-    async def test_a_letter_whose_fault_is_still_there_stays(self, store: Store) -> None:
-        letter = await self.set_one_aside(store)
-        with pytest.raises(Exception, match="negative"):
-            await store.retry_dead_letter(letter)
-        assert await store.dead_letters() == [letter]
-
-    async def test_a_letter_whose_fault_is_mended_is_applied_and_gone(
-        self, store: Store, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        letter = await self.set_one_aside(store)
-        monkeypatch.setattr("flowstore.testing.contract._daemon.LEAST", -10)
-        await store.retry_dead_letter(letter)
-        assert await store.dead_letters() == []
-        async with store.session() as session:
-            assert [picky.count for picky in await session.find(Picky)] == [1]
-
-    async def test_letters_of_a_shard(self, store: Store) -> None:
-        letter = await self.set_one_aside(store)
-        assert await store.dead_letters("Picky") == [letter]
-        with pytest.raises(UnknownProjectionError):
-            await store.dead_letters("nobody")
-
-    async def test_rewinding_or_rebuilding_leaves_one_letter(self, store: Store) -> None:
-        letter = await self.set_one_aside(store)
-        with trio.fail_after(PATIENCE):
-            async with store.build_projection_daemon() as daemon:
-                await daemon.rewind(Picky, 0)
-                await daemon.start_all()
-                await daemon.wait_for_non_stale_results()
-        assert [each.sequence for each in await store.dead_letters()] == [letter.sequence]
 
 
 @needs(Capability.DAEMON)
