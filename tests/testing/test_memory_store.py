@@ -20,7 +20,7 @@ from flowstore.errors import (
     SchemaError,
     StreamLockedError,
 )
-from flowstore.events import NewEvent
+from flowstore.events import DeadLetter, NewEvent
 from flowstore.projections import AsyncOptions, FlatTable
 from flowstore.store import StoreOptions, open_event_store
 from flowstore.testing import (
@@ -191,6 +191,30 @@ async def test_events_that_were_amended_after_they_were_folded_are_not_compacted
         assert len(await session.events.fetch_stream(stream)) == 2
 
 
+async def test_a_stream_that_was_masked_after_it_was_folded_is_not_compacted():
+    options, stream = StoreOptions(), uuid4()
+    options.events.mask(Added, lambda added: Added(0))
+    store = MemoryStore(options)
+    await append(store, stream, Added(1), Added(2))
+    async with store.session() as session:
+        await session.events.compact_stream(Total, stream)
+        assert await store.mask_stream(stream) == 2
+        with pytest.raises(ConcurrencyError):
+            await session.save_changes()
+
+
+async def test_a_rewind_forgets_the_letters_above_it_and_letters_hold_no_nul():
+    store, shard = MemoryStore(), RecordingProjection()
+    await append(store, uuid4(), Added(), Added())
+    letters = [DeadLetter(shard.name, sequence, "E", "a\0b") for sequence in (1, 2)]
+    await store.commit_batch(
+        store.projection_session(), shard=shard.name, floor=0, ceiling=2, dead_letters=letters
+    )
+    await store.rewind(shard, 1)
+    [left] = await store.dead_letters(shard)
+    assert (left.sequence, left.message) == (1, "a\\0b")
+
+
 @attrs.define
 class Numbered:
     id: int
@@ -227,6 +251,7 @@ async def test_a_lock_is_waited_for_only_so_long(autojump_clock):
         with pytest.raises(StreamLockedError):
             await other.events.append_exclusive(stream, Added(), lock_timeout=30)
         assert trio.current_time() - before == pytest.approx(30)
+        assert len(store.database.open_transactions()) == 1
         await one.save_changes()
         await other.events.append_exclusive(stream, Added(), lock_timeout=30)
         await other.save_changes()
