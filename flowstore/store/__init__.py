@@ -8,6 +8,7 @@ from flowstore.store._leases import LeaseSession, Taking
 from flowstore.store._opening import open_event_store
 from flowstore.store._options import StoreOptions
 from flowstore.store._progress import Claim
+from flowstore.store._rebuilding import HeldReplay, Rebuilding
 from flowstore.store._schema_commands import (
     apply_schema,
     assert_schema,
@@ -16,6 +17,8 @@ from flowstore.store._schema_commands import (
     schema_grants,
 )
 from flowstore.store._session import Session
+from flowstore.store._shadow import Shadow
+from flowstore.store._shadow_unit import NoShadowError
 from flowstore.store._store import EventStore
 from flowstore.store._stream_handle import StreamHandle
 
@@ -26,10 +29,14 @@ __all__ = [
     "DocumentTypes",
     "EventOperations",
     "EventStore",
+    "HeldReplay",
     "LeaseSession",
+    "NoShadowError",
     "OpenAppend",
     "ProjectionUnit",
+    "Rebuilding",
     "Session",
+    "Shadow",
     "StoreOptions",
     "StreamHandle",
     "Taking",

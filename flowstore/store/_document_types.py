@@ -122,6 +122,17 @@ class DocumentTypes:
             catalogue._keep(known)
         return catalogue
 
+    def moved(self, tables: Mapping["type[Any]", str]) -> "DocumentTypes":
+        """Make a catalogue that keeps some types in other tables, and all others as this one.
+
+        Args:
+            tables: the names of the other tables by class.
+        """
+        catalogue = DocumentTypes()
+        for known in self:
+            catalogue._keep(attrs.evolve(known, table=tables.get(known.type, known.table)))
+        return catalogue
+
     def __iter__(self) -> Iterator[DocumentType]:
         return iter(tuple(self._known.values()))
 

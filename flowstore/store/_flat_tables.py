@@ -141,6 +141,10 @@ class FlatTables:
             found += map(plain, change.add.values())
         return found
 
+    def key_names(self, table: Table) -> list[str]:
+        """List the columns of a table's primary key."""
+        return [column.name for column in self._keys(table)]
+
     def empty(self, table: Table) -> Statement:
         """Make the statement that deletes all rows, every tenant's."""
         return Statement(self.sql.statement("delete from {table}", table.name))

@@ -28,6 +28,7 @@ __all__ = [
     "read_dead_letters",
     "read_progress",
     "read_standing",
+    "set_aside",
     "storable",
     "tear_down",
 ]
@@ -46,9 +47,11 @@ order by n.shard, n.sequence
 on conflict (shard, sequence) do update set
     error_type = excluded.error_type, message = excluded.message,
     traceback = excluded.traceback, recorded = excluded.recorded"""
+# A rebuild's shadow has letters of its own, which are the projection's once it is in place.
 _DEAD_LETTERS: Final = """
 select shard, sequence, error_type, message, traceback from {schema}.dead_letters
-where %s::text is null or shard = %s order by shard, sequence"""
+where case when %s::text is null then shard !~ '^shadow [0-9a-f]{{32}} of ' else shard = %s end
+order by shard, sequence"""
 _DISCARD: Final = "delete from {schema}.dead_letters where shard = %s and sequence = %s"
 _FORGET: Final = "delete from {schema}.dead_letters where shard = %s and sequence > %s"
 _MOVED: Final = "FS006"
@@ -126,7 +129,7 @@ async def commit_page(
     owner = (None, None) if claim is None else (claim.epoch, claim.edits)
     statements = [Statement(engine.sql.statement(_ADVANCE), (shard, floor, ceiling, *owner))]
     if dead_letters:
-        statements.append(_set_aside(engine, dead_letters))
+        statements.append(set_aside(engine, dead_letters))
     # The progress is locked before anything else: whoever else runs this projection waits there.
     statements += operation_statements(engine, operations, sole_writer=True)
     with translate_errors(), _refused_progress(shard, floor):
@@ -178,7 +181,8 @@ async def tear_down(engine: Engine, projection: IProjection, place: int | None) 
                 await connection.execute(statement.query, statement.parameters)
 
 
-def _set_aside(engine: Engine, letters: Sequence[DeadLetter]) -> Statement:
+def set_aside(engine: Engine, letters: Sequence[DeadLetter]) -> Statement:
+    """Make the statement that writes dead letters, each in the place of an earlier one."""
     columns = (
         _arrays.texts([letter.shard for letter in letters]),
         _arrays.numbers(letter.sequence for letter in letters),

@@ -24,6 +24,7 @@ from flowstore.store._progress import (
     tear_down,
 )
 from flowstore.store._queue import Queue
+from flowstore.store._rebuilding import Rebuilding
 from flowstore.store._session import Session, open_session, run_callbacks
 from flowstore.store._signals import Signals
 from flowstore.store._upkeep import StoreUpkeep
@@ -302,6 +303,11 @@ class EventStore(StoreUpkeep):
             DatabaseError: PostgreSQL refused, or can't be reached.
         """
         await tear_down(self._engine, projection, place)
+
+    @property
+    def rebuilding(self) -> Rebuilding:
+        """What a rebuild needs beside it, so that nobody sees a view that is half done."""
+        return Rebuilding(self._engine)
 
     # -- waking up -------------------------------------------------------------------------------
 

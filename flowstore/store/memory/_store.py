@@ -17,6 +17,7 @@ from flowstore.store._new_events import EventMarks
 from flowstore.store._options import StoreOptions
 from flowstore.store._progress import Claim
 from flowstore.store._queue import Queue
+from flowstore.store._rebuilding import Rebuilding
 from flowstore.store._session import Session, run_callbacks
 from flowstore.store._store import EventStore
 from flowstore.store.memory._database import MemoryDatabase, Pause, give_way
@@ -24,6 +25,7 @@ from flowstore.store.memory._errors import NotInMemoryError
 from flowstore.store.memory._feed import MemoryFeed
 from flowstore.store.memory._opening import memory_engine
 from flowstore.store.memory._progress import MemoryShards
+from flowstore.store.memory._rebuilding import MemoryRebuilding
 from flowstore.store.memory._rows import rows_of
 from flowstore.store.memory._session import hold_append, open_memory_session
 from flowstore.store.memory._sessions import MemoryUnit, ReadsFrom
@@ -230,6 +232,11 @@ class MemoryEventStore(EventStore):
     async def teardown(self, projection: IProjection, *, place: int | None = None) -> None:
         """Delete a projection's documents, progress and dead letters, in one transaction."""
         await self._shards.tear_down(projection, place)
+
+    @property
+    def rebuilding(self) -> Rebuilding:
+        """What a rebuild needs beside it: in memory, nothing."""
+        return MemoryRebuilding(self._engine)
 
     # -- waking up -------------------------------------------------------------------------------
 
