@@ -3,7 +3,7 @@
 import logging
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 import attrs
 
@@ -11,9 +11,39 @@ from flowstore.daemon._retrying import Patience, is_passing, is_the_stores
 from flowstore.errors import FlowstoreError, ProgressConflictError, ShardEditedError
 from flowstore.events import DeadLetter, Event, EventBatch, EventFailure, EventStream
 from flowstore.projections import IProjection, apply_projection, shard_name
-from flowstore.store import Claim, EventStore, ProjectionUnit
+from flowstore.store import Claim, ProjectionUnit
 
-__all__ = ["Applier", "EventFailedError"]
+__all__ = ["Applier", "EventFailedError", "Target"]
+
+
+class Target(Protocol):
+    """Keeps what a projection writes, with its progress: a store, or a rebuild's shadow."""
+
+    def projection_session(self) -> ProjectionUnit:
+        """Begin a unit of work that only `commit_batch` commits."""
+        ...
+
+    async def commit_batch(
+        self,
+        session: ProjectionUnit,
+        *,
+        shard: str,
+        floor: int,
+        ceiling: int,
+        dead_letters: Sequence[DeadLetter] = (),
+        rebuilding: bool = False,
+        claim: Claim | None = None,
+    ) -> None:
+        """Write a unit of work, dead letters and progress, all or none."""
+        ...
+
+    async def standing(self, projection: IProjection, /) -> Claim:
+        """Tell where the projection stands, without owning it."""
+        ...
+
+    async def call_after_commit(self, session: ProjectionUnit, /) -> None:
+        """Call what waits for a commit that happened although its reply was lost."""
+        ...
 
 
 class EventFailedError(FlowstoreError):
@@ -63,7 +93,7 @@ class Applier:
         log: is told of what fails after a commit.
     """
 
-    store: EventStore
+    store: Target
     projection: IProjection
     claim: Claim | None = None
     on_error: Literal["dead_letter", "stop"] = "dead_letter"

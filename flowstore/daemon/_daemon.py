@@ -10,11 +10,12 @@ import trio
 from flowstore.daemon._applier import EventFailedError
 from flowstore.daemon._lease import LeaseLostError, Ownership, ownership_for
 from flowstore.daemon._mark import Detector
+from flowstore.daemon._rebuild import Rebuilder
 from flowstore.daemon._settings import DaemonSettings
 from flowstore.daemon._shard import Shard, ShardStoppedError
 from flowstore.daemon._status import ShardStatus, StatusBoard
 from flowstore.daemon._waiting import wait_for_all, wait_for_one
-from flowstore.errors import RebuildError, UnknownProjectionError
+from flowstore.errors import UnknownProjectionError
 from flowstore.projections import Lifecycle, Registration
 from flowstore.store import EventStore
 
@@ -51,11 +52,14 @@ class ProjectionDaemon:
                 settings,
                 detector,
                 ownership,
-                changed=self._board.post,
+                changed=self._post,
                 log=log,
             )
             for registration in store.options.projections.asynchronous()
         }
+        self._rebuilder = Rebuilder(
+            store, settings, self._shards, self._board, log, aside=self._aside
+        )
 
     # -- telling -----------------------------------------------------------------------------
 
@@ -65,8 +69,12 @@ class ProjectionDaemon:
         return self._detector.mark
 
     def statuses(self) -> list[ShardStatus]:
-        """Tell where every registered shard stands, also those that weren't started."""
-        return [shard.status() for shard in self._shards.values()]
+        """Tell where every registered shard stands, also those that weren't started.
+
+        A rebuild of an inline projection is among them while it runs.
+        """
+        shown = [self._rebuilder.shown(shard.status()) for shard in self._shards.values()]
+        return shown + self._rebuilder.inline()
 
     def watch(self) -> AsyncGenerator[ShardStatus]:
         """Yield every shard's present status, then each change; the latest one to a slow watcher."""
@@ -96,7 +104,9 @@ class ProjectionDaemon:
         Raises:
             UnknownProjectionError: no asynchronous projection is called so.
         """
-        await self._find(name_or_type).stop()
+        shard = self._find(name_or_type)
+        self._rebuilder.stop(shard.name)
+        await shard.stop()
 
     async def pause(self, name_or_type: Any) -> None:
         """Have a shard stand still, if it runs, until it is started again.
@@ -125,6 +135,7 @@ class ProjectionDaemon:
 
     async def stop_all(self) -> None:
         """Stop every shard that runs, all at once."""
+        self._rebuilder.stop()
         async with trio.open_nursery() as nursery:
             for shard in self._shards.values():
                 nursery.start_soon(shard.stop)
@@ -137,52 +148,77 @@ class ProjectionDaemon:
             if not shard.is_running:
                 await self._nursery.start(shard.run)
 
+    async def _go_on(self, shard: Shard) -> None:
+        async with shard.turn:
+            if shard.wanted != "stopped" and not shard.is_running:
+                await self._nursery.start(shard.run)
+
     @asynccontextmanager
-    async def _aside(self, shard: Shard) -> AsyncGenerator[None]:
-        """Have a shard stand aside for the block; one that ran goes on after a good end."""
+    async def _aside(self, shard: Shard, *, whatever: bool = False) -> AsyncGenerator[None]:
+        """Have a shard stand aside for the block; one that ran goes on after a good end, or any."""
         async with shard.turn:
             shard.unbar()
             was_running = shard.is_running
-            await shard.halt()
-            yield
+            try:
+                await shard.halt()
+                yield
+            except BaseException:
+                if whatever and was_running:
+                    self._nursery.start_soon(self._go_on, shard)
+                raise
             if was_running and shard.wanted != "stopped":
                 await self._nursery.start(shard.run)
 
     # -- replaying ---------------------------------------------------------------------------
 
-    async def rebuild(self, name_or_type: Any) -> None:
-        """Wipe what a projection has written and apply all events again.
+    async def rebuild(self, name_or_type: Any, *, swap: bool = False) -> None:
+        """Make what a projection has written anew, from all events.
 
         Works under a running daemon: the shard stands aside and goes on afterwards. Appends in
-        flight at the call are waited for. Cancelled, progress tells how far it came; starting the
-        shard goes on from there.
+        flight at the call are waited for.
+
+        In place, what it has written is deleted first. Cancelled, progress tells how far it came;
+        starting the shard goes on from there.
+
+        With `swap` the present view serves, and its shard runs, while events are applied to tables
+        beside it; at the end one transaction changes what differs, so that readers see the old
+        view and then the new one, each whole. Cancelled, or failed, everything is as it was.
+
+        A projection that runs inline is always rebuilt like that, and appends have to wait for the
+        end of it; for all of it if it writes SQL of its own.
+
+        Args:
+            name_or_type: the projection.
+            swap: keep the present view until the new one is there. Takes a projection that writes
+                nothing but documents of the types it produces, and flat tables.
 
         Raises:
-            UnknownProjectionError: no asynchronous projection is called so.
+            UnknownProjectionError: there is no such projection, or it is live.
             RebuildError: an event can't be applied and the projection's `on_rebuild_error` is
-                "stop", which names the event's sequence; or the shard was stopped meanwhile.
+                "stop", which names the event's sequence; or the projection was stopped meanwhile;
+                or, with `swap`, it writes what can't be kept elsewhere, or another rebuild of it
+                has begun.
             DatabaseError: PostgreSQL refused, or can't be reached.
         """
-        shard = self._find(name_or_type)
-        async with self._aside(shard):
-            ceiling = await self._store.highest_sequence()
-            try:
-                await shard.replay(ceiling, rebuilding=True)
-            except EventFailedError as error:
-                failure = error.__cause__ or error
-                reason = f"{type(failure).__name__}: {failure}"
-                raise RebuildError(shard.name, error.sequence, reason) from failure
-            except (ShardStoppedError, LeaseLostError) as error:
-                raise RebuildError(shard.name, None, str(error)) from error
+        registration = self._registration(name_or_type)
+        if registration.lifecycle is Lifecycle.INLINE:
+            await self._rebuilder.of_inline(registration)
+        elif swap:
+            await self._rebuilder.swap(self._find(name_or_type))
+        else:
+            await self._rebuilder.in_place(self._find(name_or_type))
 
-    async def rebuild_all(self) -> None:
+    async def rebuild_all(self, *, swap: bool = False) -> None:
         """Rebuild every asynchronous projection, one after the other.
+
+        Args:
+            swap: as for `rebuild`.
 
         Raises:
             RebuildError: as for `rebuild`; those after it aren't touched.
         """
         for name in tuple(self._shards):
-            await self.rebuild(name)
+            await self.rebuild(name, swap=swap)
 
     async def rewind(self, name_or_type: Any, sequence: int) -> None:
         """Take a shard's progress to a sequence: delivery starts again at the one after it.
@@ -251,6 +287,9 @@ class ProjectionDaemon:
         await wait_for_one(shard, sequence, self._settings.slow_polling_time)
 
     # -- inside ------------------------------------------------------------------------------
+
+    def _post(self, status: ShardStatus) -> None:
+        self._board.post(self._rebuilder.shown(status))
 
     async def look_up(self) -> None:
         """Read where all shards stand."""

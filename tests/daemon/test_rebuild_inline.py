@@ -1,0 +1,483 @@
+"""Projections that run inline are rebuilt while appends go on, and no update of theirs is lost."""
+
+from contextlib import aclosing
+from uuid import UUID, uuid4
+
+import attrs
+import pytest
+import trio
+from psycopg import sql
+
+from flowstore.daemon import DaemonSettings, open_store
+from flowstore.errors import RebuildError
+from flowstore.projections import AsyncOptions, Composite, FlatTable, Lifecycle
+from flowstore.store import StoreOptions
+
+STREAMS = [UUID(int=number) for number in range(1, 8)]
+PATIENCE = 30
+
+
+@attrs.frozen
+class Counted:
+    by: int = 1
+
+
+@attrs.frozen
+class Named:
+    name: str
+
+
+@attrs.define
+class Total:
+    id: UUID
+    number: int = 0
+    seen: list[int] = attrs.field(factory=list)
+
+    def apply(self, counted: Counted) -> None:
+        self.number += counted.by
+        self.seen.append(counted.by)
+
+
+@attrs.define
+class Label:
+    id: UUID
+    name: str = ""
+
+    def apply(self, named: Named) -> None:
+        self.name = named.name
+
+
+@attrs.define(eq=False)
+class Ledger:
+    """Writes a row for each event by SQL of its own: no shadow can take that in."""
+
+    table: str
+    name: str = "ledger"
+    consumes: tuple = (Counted,)
+    produces: type | None = None
+    async_options: AsyncOptions = attrs.field(factory=AsyncOptions)
+    poison: int | None = None
+
+    def apply(self, session, streams):
+        for stream in streams:
+            for event in stream.events:
+                if event.sequence == self.poison:
+                    raise ValueError("poison")
+                session.execute(
+                    f"insert into {self.table} (shard, sequence) values ('ledger', %s)",
+                    event.sequence,
+                )
+
+    async def teardown(self, session):
+        session.execute(f"delete from {self.table} where shard = 'ledger'")
+
+
+@pytest.fixture
+def options(options):
+    options.projections.aggregate_streams_with(
+        Total, lifecycle=Lifecycle.INLINE, async_options=AsyncOptions(page_size=5)
+    )
+    return options
+
+
+async def append(store, *events, to=None):
+    async with store.session() as session:
+        session.events.append(to or uuid4(), *events)
+        await session.save_changes()
+
+
+async def fill(store, count=30, *, start=0):
+    for number in range(start, start + count):
+        await append(store, Counted(number), to=STREAMS[number % len(STREAMS)])
+
+
+async def totals(store):
+    return await store.session().query(Total, "true order by id")
+
+
+async def expected(store):
+    """Fold every stream by itself."""
+    session = store.session()
+    found = [await session.events.aggregate_stream(Total, stream) for stream in STREAMS]
+    return [total for total in found if total is not None]
+
+
+async def spoil(store):
+    async with store.connection() as connection:
+        where = sql.Identifier(store.options.schema, "doc_total")
+        await connection.execute(
+            sql.SQL("update {} set data = data || '{{\"number\": -1}}'").format(where)
+        )
+        await connection.execute(
+            sql.SQL(
+                "insert into {} (tenant_id, id, data) select tenant_id, gen_random_uuid(), data"
+                " from {} limit 2"
+            ).format(where, where)
+        )
+
+
+async def leftovers(store):
+    async with store.connection() as connection:
+        cursor = await connection.execute(
+            "select tablename from pg_tables where schemaname = %s and tablename like 'shadow%%'",
+            (store.options.schema,),
+        )
+        tables = await cursor.fetchall()
+        progress = sql.Identifier(store.options.schema, "progress")
+        cursor = await connection.execute(
+            sql.SQL("select shard from {} where shard like 'shadow%'").format(progress)
+        )
+        return tables + await cursor.fetchall()
+
+
+async def rebuild(store, name, **more):
+    async with store.build_projection_daemon() as daemon:
+        await daemon.rebuild(name, **more)
+
+
+# -- what it gives --
+
+
+@pytest.mark.parametrize("swap", [True, False])
+async def test_a_rebuild_gives_what_live_aggregation_gives_without_orphans(store, swap):
+    await fill(store)
+    await spoil(store)
+    await rebuild(store, Total, swap=swap)
+    assert await totals(store) == await expected(store)
+    assert await store.progress(Total) == 0
+    assert await leftovers(store) == []
+
+
+async def test_a_projection_that_was_registered_late_is_filled(opening):
+    async with opening() as store:
+        await fill(store)
+    late = StoreOptions(schema=store.options.schema)
+    late.projections.aggregate_streams_with(Total, lifecycle=Lifecycle.INLINE)
+    async with open_store(store.dsn, late) as store:
+        assert await totals(store) == []
+        await rebuild(store, Total)
+        assert await totals(store) == await expected(store)
+        assert len(await totals(store)) == 7
+        await fill(store, 5, start=30)
+        assert await totals(store) == await expected(store)
+
+
+async def test_imported_events_are_seen_by_the_next_rebuild(store):
+    await fill(store)
+    await store.import_events([(STREAMS[0], Counted(100)), (STREAMS[1], Counted(200))])
+    assert await totals(store) != await expected(store)
+    await rebuild(store, Total)
+    assert await totals(store) == await expected(store)
+
+
+async def test_a_rebuild_of_an_empty_store_deletes_what_is_there(store):
+    async with store.session() as session:
+        session.store(Total(uuid4(), 77))
+        await session.save_changes()
+    await rebuild(store, Total)
+    assert await totals(store) == []
+
+
+async def test_a_second_rebuild_writes_nothing(store):
+    await fill(store)
+    rows = sql.SQL("select id, version, xmin::text from {} order by id").format(
+        sql.Identifier(store.options.schema, "doc_total")
+    )
+
+    async def written():
+        async with store.connection() as connection:
+            return await (await connection.execute(rows)).fetchall()
+
+    await rebuild(store, Total)
+    before = await written()
+    await rebuild(store, Total)
+    assert await written() == before
+
+
+async def test_composites_and_flat_tables_are_rebuilt(opening):
+    async with opening() as store:
+        schema = store.options.schema
+    options = StoreOptions(schema=schema)
+    table = FlatTable("counts", key="stream", key_type=UUID, columns={"number": int}).on(
+        Counted, increment={"number": "by"}
+    )
+    options.projections.add(
+        Composite("both").stage(Total).stage(Label, table), lifecycle=Lifecycle.INLINE
+    )
+    async with open_store(store.dsn, options) as store:
+        await fill(store, 12)
+        await append(store, Named("x"), to=STREAMS[0])
+        counts = sql.SQL("select stream, number from {} order by 1").format(
+            sql.Identifier(schema, "counts")
+        )
+        async with store.connection() as connection:
+            right = await (await connection.execute(counts)).fetchall()
+            await connection.execute(
+                sql.SQL("delete from {}").format(sql.Identifier(schema, "counts"))
+            )
+        await spoil(store)
+        async with store.session() as session:
+            session.store(Label(STREAMS[0], "wrong"))
+            await session.save_changes()
+        await rebuild(store, "both")
+        assert await totals(store) == await expected(store)
+        assert await store.session().find(Label) == [Label(STREAMS[0], "x")]
+        async with store.connection() as connection:
+            assert await (await connection.execute(counts)).fetchall() == right
+
+
+async def test_a_rebuild_leaves_asynchronous_ones_alone(store, recorder):
+    await fill(store)
+    async with store.build_projection_daemon() as daemon:
+        await daemon.catch_up()
+        calls = len(recorder.calls)
+        await daemon.rebuild(Total)
+        assert (len(recorder.calls), await store.progress(recorder)) == (calls, 30)
+
+
+# -- beside writers --
+
+
+async def write(store, writer, count, over=None):
+    """Append to shared streams, so often."""
+    for number in range(count):
+        await append(store, Counted(1000 * writer + number), to=STREAMS[(writer + number) % 7])
+    if over is not None:
+        over.set()
+
+
+@pytest.mark.parametrize("writers", [4])
+async def test_no_update_is_lost_or_doubled_beside_writers(store, writers):
+    await fill(store)
+    overs = [trio.Event() for _ in range(writers)]
+    rebuilds = 0
+    with trio.fail_after(120):
+        async with trio.open_nursery() as nursery:
+            for writer, over in enumerate(overs, 1):
+                nursery.start_soon(write, store, writer, 60, over)
+            while not all(over.is_set() for over in overs):
+                await spoil_one(store)
+                await rebuild(store, Total)
+                rebuilds += 1
+                assert len(await totals(store)) == 7
+    assert rebuilds > 1
+    found = await totals(store)
+    assert found == await expected(store)
+    assert sum(len(total.seen) for total in found) == 30 + 60 * writers
+    assert await leftovers(store) == []
+
+
+async def spoil_one(store):
+    """Delete a document, as if an update had been lost."""
+    async with store.session() as session:
+        session.delete_by_id(Total, STREAMS[3])
+        await session.save_changes()
+
+
+async def test_a_projection_with_sql_of_its_own_is_rebuilt_while_appends_wait(store, table):
+    store.options.projections.add(Ledger(table.name), lifecycle=Lifecycle.INLINE)
+    await fill(store)
+    stop = trio.Event()
+    seen = []
+
+    async def read():
+        while not stop.is_set():
+            seen.append(len(await table.sequences(store, "ledger")))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        async with trio.open_nursery() as writing:
+            for writer in (1, 2):
+                writing.start_soon(write, store, writer, 30)
+            for _ in range(3):
+                await rebuild(store, "ledger")
+        stop.set()
+    found = await table.sequences(store, "ledger")
+    assert sorted(found) == list(range(1, await store.highest_sequence() + 1))
+    assert min(seen) >= 30
+    assert await totals(store) == await expected(store)
+
+
+async def test_a_writer_that_has_read_the_view_in_its_transaction_isnt_failed(store):
+    await fill(store)
+    async with store.session() as session:
+        await session.events.append_exclusive(STREAMS[0], Counted(100))
+        assert await session.load(Total, STREAMS[0]) is not None
+        with trio.fail_after(PATIENCE):
+            await rebuild(store, Total)
+        await session.save_changes()
+    assert await totals(store) == await expected(store)
+
+
+async def test_an_open_append_is_waited_for_and_others_go_on_meanwhile(store):
+    await fill(store)
+    name = next(iter(store.options.events.stored_names(Counted)))
+    insert = sql.SQL(
+        "insert into {} (stream_id, version, type, data) values (%s, 1, %s, '{{\"by\": 5}}')"
+    ).format(sql.Identifier(store.options.schema, "events"))
+    done = trio.Event()
+
+    async def run():
+        await rebuild(store, Total)
+        done.set()
+
+    async with store.connection() as connection, trio.open_nursery() as nursery:
+        async with connection.transaction():
+            await connection.execute(insert, (UUID(int=99), name))
+            nursery.start_soon(run)
+            with trio.fail_after(PATIENCE):
+                await fill(store, 20, start=30)
+            assert not done.is_set()
+        with trio.fail_after(PATIENCE):
+            await done.wait()
+    late = await store.session().load(Total, UUID(int=99))
+    assert late == Total(UUID(int=99), 5, [5])
+
+
+async def test_a_store_of_few_connections_is_no_obstacle(store):
+    await fill(store)
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            for writer in range(1, 16):  # more than the pool has connections
+                nursery.start_soon(write, store, writer, 10)
+            await rebuild(store, Total)
+    assert await totals(store) == await expected(store)
+
+
+async def test_readers_see_the_old_view_whole_and_then_the_new_one_whole(store):
+    await fill(store)
+    await spoil(store)
+    old = sorted(map(repr, await totals(store)))
+    new = sorted(map(repr, await expected(store)))
+    seen = []
+    stop = trio.Event()
+
+    async def read():
+        while not stop.is_set():
+            seen.append(sorted(map(repr, await store.session().find(Total))))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await rebuild(store, Total)
+        before = len(seen)
+        while len(seen) < before + 3:  # noqa: ASYNC110 - what others do is polled
+            await trio.sleep(0.001)
+        stop.set()
+    assert [view for view in seen if view not in (old, new)] == []
+    assert seen[-1] == new
+
+
+# -- failures --
+
+
+@pytest.mark.parametrize("policy", ["stop", "dead_letter"])
+async def test_an_event_that_cant_be_applied(store, table, policy):
+    ledger = Ledger(table.name, async_options=AsyncOptions(page_size=4, on_rebuild_error=policy))
+    store.options.projections.add(ledger, lifecycle=Lifecycle.INLINE)
+    await fill(store)
+    ledger.poison = 18
+    if policy == "stop":
+        with pytest.raises(RebuildError, match=r"'ledger' .*sequence 18: ValueError: poison"):
+            await rebuild(store, "ledger")
+    else:
+        await rebuild(store, "ledger")
+    found = await table.sequences(store, "ledger")
+    if policy == "stop":
+        assert sorted(found) == list(range(1, 31))
+        assert await store.dead_letters() == []
+    else:
+        assert sorted(found) == [*range(1, 18), *range(19, 31)]
+        assert [letter.sequence for letter in await store.dead_letters("ledger")] == [18]
+    await fill(store, 1, start=30)
+
+
+@attrs.define
+class Strict:
+    id: UUID
+    number: int = 0
+
+    def apply(self, counted: Counted) -> None:
+        if counted.by in POISON:
+            raise ValueError("poison")
+        self.number += 1
+
+
+POISON: set[int] = set()
+
+
+@pytest.fixture
+def poison():
+    POISON.add(17)
+    yield
+    POISON.clear()
+
+
+@pytest.mark.parametrize("policy", ["stop", "dead_letter"])
+async def test_an_event_that_fails_beside_the_view(opening, policy, request):
+    async with opening() as store:
+        schema = store.options.schema
+    options = StoreOptions(schema=schema)
+    options.projections.aggregate_streams_with(
+        Strict,
+        lifecycle=Lifecycle.INLINE,
+        async_options=AsyncOptions(page_size=4, on_rebuild_error=policy),
+    )
+    async with open_store(store.dsn, options) as store:
+        await fill(store)
+        request.getfixturevalue("poison")
+        if policy == "stop":
+            with pytest.raises(RebuildError, match="sequence 18"):
+                await rebuild(store, Strict)
+        else:
+            await rebuild(store, Strict)
+        found = sum(each.number for each in await store.session().find(Strict))
+        letters = [(letter.shard, letter.sequence) for letter in await store.dead_letters()]
+        expected = (30, []) if policy == "stop" else (29, [("Strict", 18)])
+        assert (found, letters) == expected
+        assert await leftovers(store) == []
+
+
+@pytest.mark.parametrize("moment", range(10))
+async def test_a_rebuild_cancelled_at_any_moment_is_done_or_not(store, moment):
+    await fill(store)
+    await spoil(store)
+    old = sorted(map(repr, await totals(store)))
+    new = sorted(map(repr, await expected(store)))
+    async with store.build_projection_daemon() as daemon:
+        with trio.move_on_after(0.01 * moment):
+            await daemon.rebuild(Total)
+        assert sorted(map(repr, await totals(store))) in (old, new)
+        with trio.fail_after(PATIENCE):
+            await fill(store, 7, start=30)  # nothing keeps appends out any more
+            await daemon.rebuild(Total)
+    assert await totals(store) == await expected(store)
+    assert await leftovers(store) == []
+
+
+async def test_statuses_tell_how_far_it_is(store):
+    await fill(store)
+    seen = []
+
+    async def watch(daemon, task_status):
+        async with aclosing(daemon.watch()) as statuses:
+            task_status.started()
+            async for status in statuses:
+                seen.append(status)  # noqa: PERF401 - a comprehension shows it at its end
+
+    async with (
+        store.build_projection_daemon(DaemonSettings()) as daemon,
+        trio.open_nursery() as nursery,
+    ):
+        await nursery.start(watch, daemon)
+        assert daemon.statuses() == []
+        await daemon.rebuild(Total)
+        assert daemon.statuses() == []
+        with trio.fail_after(PATIENCE):
+            while not seen or seen[-1].state != "stopped":  # noqa: ASYNC110
+                await trio.sleep(0.001)
+        nursery.cancel_scope.cancel()
+    rebuilding = [status for status in seen if status.state == "rebuilding"]
+    assert {status.name for status in seen} == {"Total"}
+    assert {status.high_water_mark for status in rebuilding} <= {0, 30}
+    assert any("% of 30" in status.reason for status in rebuilding)
+    assert (seen[-1].progress, seen[-1].lag) == (30, 0)
