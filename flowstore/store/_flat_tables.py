@@ -143,7 +143,7 @@ class FlatTables:
 
     def key_names(self, table: Table) -> list[str]:
         """List the columns of a table's primary key."""
-        return [column.name for column in self._keys(table)]
+        return [column.name for column in self.plan.keys(table)]
 
     def empty(self, table: Table) -> Statement:
         """Make the statement that deletes all rows, every tenant's."""
