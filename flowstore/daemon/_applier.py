@@ -1,11 +1,13 @@
 """Applying a batch and committing it: the only place where a projection's effects happen."""
 
 import logging
+import math
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, Protocol
 
 import attrs
+import trio
 
 from flowstore.daemon._retrying import Patience, is_passing, is_the_stores
 from flowstore.errors import FlowstoreError, ProgressConflictError, ShardEditedError
@@ -89,6 +91,7 @@ class Applier:
         on_error: what becomes of an event that fails alone.
         rebuilding: leave out what waits for commits.
         patience: waits out trouble with the database; None raises it.
+        commits: bounds how many commits there are at the same time.
         committed: is told the progress after every commit.
         log: is told of what fails after a commit.
     """
@@ -99,6 +102,7 @@ class Applier:
     on_error: Literal["dead_letter", "stop"] = "dead_letter"
     rebuilding: bool = False
     patience: Patience | None = None
+    commits: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(math.inf))
     committed: Callable[[int], None] = _nothing
     log: logging.Logger = attrs.field(factory=lambda: logging.getLogger("flowstore.daemon"))
     _attempted: ProjectionUnit | None = attrs.field(default=None, init=False)
@@ -178,18 +182,20 @@ class Applier:
             await fill(unit)
             self._attempted = unit
             try:
-                await self.store.commit_batch(
-                    unit,
-                    shard=self.shard,
-                    floor=batch.floor,
-                    ceiling=batch.ceiling,
-                    dead_letters=letters,
-                    rebuilding=self.rebuilding,
-                    claim=claim,
-                )
+                async with self.commits:
+                    await self.store.commit_batch(
+                        unit,
+                        shard=self.shard,
+                        floor=batch.floor,
+                        ceiling=batch.ceiling,
+                        dead_letters=letters,
+                        rebuilding=True,  # what waits for it may be slow, and needs no slot
+                        claim=claim,
+                    )
             except ShardEditedError as edited:
                 claim = attrs.evolve(claim, edits=edited.edits)
             else:
+                await self._settle()
                 return
 
     async def _set_aside(self, batch: EventBatch, error: Exception) -> None:
@@ -229,7 +235,7 @@ class Applier:
         await self.patience.attempt(f"committing {self.shard!r}", attempt)
 
     async def _settle(self) -> None:
-        """Call what waits for the latest commit, whose reply was lost."""
+        """Call what waits for the latest commit, once, also if the commit's reply was lost."""
         unit, self._attempted = self._attempted, None
         if unit is not None and not self.rebuilding:
             await self.store.call_after_commit(unit)

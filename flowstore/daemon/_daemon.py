@@ -9,10 +9,12 @@ import trio
 
 from flowstore.daemon._applier import EventFailedError
 from flowstore.daemon._lease import LeaseLostError, Ownership, ownership_for
+from flowstore.daemon._lookout import Lookout
 from flowstore.daemon._mark import Detector
 from flowstore.daemon._rebuild import Rebuilder
 from flowstore.daemon._settings import DaemonSettings
 from flowstore.daemon._shard import Shard, ShardStoppedError
+from flowstore.daemon._sharing import SharedPages
 from flowstore.daemon._status import ShardStatus, StatusBoard
 from flowstore.daemon._waiting import wait_for_all, wait_for_one
 from flowstore.errors import UnknownProjectionError
@@ -28,6 +30,10 @@ class ProjectionDaemon:
     Made by `store.build_projection_daemon()`; leaving its block stops what runs, as `stop_all`
     does, and cancelling it rolls the pages in hand back. One detector finds the high-water mark for
     all shards. A projection is named by its name, by the document type it produces, or by its class.
+
+    Attributes:
+        durability_warnings: which of the server's settings let a crash take back what was
+            committed, as found when the daemon was opened; empty on a server that is set up well.
     """
 
     def __init__(
@@ -44,7 +50,13 @@ class ProjectionDaemon:
         self._settings = settings
         self._detector = detector
         self._nursery = nursery
+        self._log = log
         self._board = StatusBoard(self.statuses)
+        detector.changed = self._board.post_all
+        self.durability_warnings: tuple[str, ...] = ()
+        loads = trio.CapacityLimiter(settings.max_loads)
+        pages = SharedPages(store, settings.page_bytes, loads)
+        commits = trio.CapacityLimiter(settings.max_commits)
         self._shards = {
             registration.shard: Shard(
                 store,
@@ -52,6 +64,8 @@ class ProjectionDaemon:
                 settings,
                 detector,
                 ownership,
+                pages=pages,
+                commits=commits,
                 changed=self._post,
                 log=log,
             )
@@ -291,8 +305,15 @@ class ProjectionDaemon:
     def _post(self, status: ShardStatus) -> None:
         self._board.post(self._rebuilder.shown(status))
 
+    async def look_around(self) -> None:
+        """Look for ever for what keeps shards from moving."""
+        await Lookout(self._store, self._detector, tuple(self._shards.values())).run()
+
     async def look_up(self) -> None:
-        """Read where all shards stand."""
+        """Read where all shards stand, and what the server makes of commits."""
+        self.durability_warnings = await self._store.durability_warnings()
+        for warning in self.durability_warnings:
+            self._log.warning("%s", warning)
         for shard in self._shards.values():
             await shard.look_up()
 
@@ -325,6 +346,7 @@ async def open_daemon(
             await daemon.look_up()
             nursery.start_soon(detector.run)
             nursery.start_soon(ownership.run)
+            nursery.start_soon(daemon.look_around)
             yield daemon
             await daemon.stop_all()
         except Exception as error:  # noqa: BLE001  raised again below

@@ -1,15 +1,19 @@
 """How far it is safe to read: one detector a daemon, or a look of one's own."""
 
 import logging
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
 
 import trio
 
+from flowstore.daemon._reasons import Hold, InHand
 from flowstore.daemon._retrying import Patience
 from flowstore.daemon._settings import DaemonSettings
 from flowstore.store import EventStore
 
 __all__ = ["Detector", "FreshMarks", "Marks"]
+
+_Call: TypeAlias = Callable[[], None]
 
 
 class Marks(Protocol):
@@ -55,23 +59,49 @@ class Detector:
     Woken by appends in this process and by notifications of others; polling is the backstop that
     makes a lost notification harmless. After a look that finds events still hidden behind an open
     append, the next one comes soon.
+
+    Attributes:
+        mark: the sequence that may be read up to; 0 before the first look.
+        changed: called when the mark has risen, and when why it doesn't is another.
     """
 
     def __init__(self, store: EventStore, settings: DaemonSettings, log: logging.Logger) -> None:
         self._store = store
         self._settings = settings
+        self._log = log
         self._patience = Patience(
             settings.retry_time, settings.longest_retry_time, log, self._explain
         )
         self._risen = trio.Event()
+        self._in_hand = InHand()
+        self._hold = Hold()
+        self._trouble = ""
         self.mark = 0
-        self.trouble = ""
+        self.changed: _Call = _nothing
 
     async def above(self, sequence: int) -> int:
         """Wait for a mark above a sequence."""
         while self.mark <= sequence:
             await self._risen.wait()
         return self.mark
+
+    def why(self, progress: int) -> str:
+        """Tell why a shard that stands somewhere can't read on; empty if nothing is known."""
+        if self._trouble:
+            return self._trouble
+        # What the mark has passed can be read, whoever holds it above.
+        return self._in_hand.why() or (self._hold.why() if progress >= self.mark else "")
+
+    def tell_if_stuck(self) -> None:
+        """Tell when a look has taken long, and when it is over."""
+        if self._in_hand.has_news():
+            self.changed()
+
+    def tell_hold(self, hold: Hold) -> None:
+        """Take note of who holds the mark."""
+        before, self._hold = self._hold, hold
+        if hold.is_by_others_than(before):
+            self.changed()
 
     async def run(self) -> None:
         """Look for ever."""
@@ -84,16 +114,47 @@ class Detector:
     async def _look_for_ever(self) -> None:
         pace = Pace(self._settings)
         while True:
-            mark = await self._patience.attempt("looking for the high-water mark", self._look)
+            mark = await self._look_until_told()
             news = mark > self.mark
             if news:
                 self.mark = mark
                 self._risen.set()
                 self._risen = trio.Event()
+                self.changed()
             await self._store.wait_for_appends(pace.after(news=news))
 
+    async def _look_until_told(self) -> int:
+        """Look until there is an answer, whatever the trouble: it may be mended under way.
+
+        It never ends the daemon: shards stand still with the reason, and go on afterwards.
+        """
+        while True:
+            try:
+                mark = await self._patience.attempt("looking for the high-water mark", self._look)
+            except Exception as error:  # noqa: BLE001  whatever it is, it is told and tried again
+                self._tell_lasting(error)
+                await trio.sleep(self._settings.longest_retry_time)
+            else:
+                self._explain("")
+                return mark
+
+    def _tell_lasting(self, error: Exception) -> None:
+        trouble = f"the high-water mark can't be found: {type(error).__name__}: {error}"
+        if trouble != self._trouble:
+            self._log.error("%s; trying again", trouble, exc_info=error)
+        self._explain(trouble)
+
     def _explain(self, trouble: str) -> None:
-        self.trouble = trouble
+        before, self._trouble = self._trouble, trouble
+        if trouble != before:
+            self.changed()
 
     async def _look(self) -> int:
-        return await self._store.high_water(leading_edge_buffer=self._settings.leading_edge_buffer)
+        with self._in_hand.doing("the database has not told the high-water mark"):
+            return await self._store.high_water(
+                leading_edge_buffer=self._settings.leading_edge_buffer
+            )
+
+
+def _nothing() -> None:
+    """Do nothing."""

@@ -1,20 +1,24 @@
 """The daemon's three blocks: source, grouping and sink. Applications link theirs between them."""
 
 import math
-from collections.abc import AsyncGenerator, Collection, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from functools import partial
+from typing import TypeAlias
 
 from flowstore.blocks import ActionBlock, SourceBlock, TransformBlock
 from flowstore.daemon._applier import Applier
 from flowstore.daemon._mark import FreshMarks, Marks
 from flowstore.daemon._retrying import Patience
-from flowstore.daemon._settings import DaemonSettings
+from flowstore.daemon._settings import PAGE_BYTES, DaemonSettings
 from flowstore.events import EventBatch, EventPage, EventStream, group_by_stream_id
 from flowstore.projections import IProjection
 from flowstore.store import EventStore
 
 __all__ = ["event_source", "group_by_stream", "projection_sink", "read_pages"]
+
+Fetch: TypeAlias = Callable[[int, int], Awaitable[EventPage]]
+"""Reads a page above a floor, up to a mark."""
 
 
 def event_source(
@@ -25,6 +29,7 @@ def event_source(
     follow: bool = True,
     consumes: Collection[type] = (),
     page_size: int = 500,
+    page_bytes: int = PAGE_BYTES,
     bounded_capacity: float = 2,
 ) -> SourceBlock[EventPage]:
     """Make a block that reads the store in pages, in the order of its sequence.
@@ -39,14 +44,16 @@ def event_source(
         follow: go on waiting for new events; False: end at the high-water mark of the start.
         consumes: the event types wanted, passing over all others; empty: every one.
         page_size: most events a page, at least 1.
+        page_bytes: most bytes of JSON a page, at least 1; an event that is larger comes alone.
         bounded_capacity: pages it reads ahead at most.
 
     Raises:
         ValueError: a number that is out of bounds.
     """
-    if page_size < 1:
-        message = f"page_size has to be at least 1: {page_size!r}"
-        raise ValueError(message)
+    for name, number in (("page_size", page_size), ("page_bytes", page_bytes)):
+        if number < 1:
+            message = f"{name} has to be at least 1: {number!r}"
+            raise ValueError(message)
     if ceiling is not None and isinstance(floor, int) and ceiling < floor:
         message = f"ceiling {ceiling!r} is below floor {floor!r}: nothing lies between them"
         raise ValueError(message)
@@ -55,9 +62,10 @@ def event_source(
         start = floor if isinstance(floor, int) else await store.progress(floor)
         end = await _end(store, start, ceiling, follow=follow)
         marks = FreshMarks(store, DaemonSettings())
-        found = read_pages(
-            store, marks, floor=start, ceiling=end, consumes=tuple(consumes), page_size=page_size
+        fetch = partial(
+            store.fetch_page, types=tuple(consumes), limit=page_size, max_bytes=page_bytes
         )
+        found = read_pages(marks, nullcontext(fetch), floor=start, ceiling=end)
         # A source that is completed closes this generator, which has to close the one inside.
         async with aclosing(found):
             async for page in found:
@@ -75,32 +83,31 @@ async def _end(store: EventStore, start: int, ceiling: int | None, *, follow: bo
 
 
 async def read_pages(
-    store: EventStore,
     marks: Marks,
+    reading: AbstractContextManager[Fetch],
     *,
     floor: int,
     ceiling: float,
-    consumes: Sequence[type],
-    page_size: int,
-    include_archived: bool = False,
     patience: Patience | None = None,
 ) -> AsyncGenerator[EventPage]:
-    """Yield the pages of (floor, ceiling] as the mark allows; ends at the ceiling."""
+    """Yield the pages of (floor, ceiling] as the mark allows; ends at the ceiling.
+
+    Args:
+        marks: tells how far it is safe to read.
+        reading: gives, for as long as pages are read, what reads them.
+        floor: read after this sequence; exclusive.
+        ceiling: end there; inclusive.
+        patience: waits out trouble with the database; None raises it.
+    """
     at = floor
-    while at < ceiling:
-        mark = int(min(await marks.above(at), ceiling))
-        while at < mark:
-            fetch = partial(
-                store.fetch_page,
-                at,
-                mark,
-                types=consumes,
-                limit=page_size,
-                include_archived=include_archived,
-            )
-            page = await (patience.attempt("reading events", fetch) if patience else fetch())
-            yield page
-            at = page.ceiling
+    with reading as fetch:
+        while at < ceiling:
+            mark = int(min(await marks.above(at), ceiling))
+            while at < mark:
+                read = partial(fetch, at, mark)
+                page = await (patience.attempt("reading events", read) if patience else read())
+                yield page
+                at = page.ceiling
 
 
 def group_by_stream(*, bounded_capacity: float = 1) -> TransformBlock[EventPage, EventBatch]:

@@ -1,10 +1,13 @@
 """What a daemon is told."""
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 
-__all__ = ["DaemonSettings"]
+__all__ = ["PAGE_BYTES", "DaemonSettings"]
+
+PAGE_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of JSON a page at most, where nobody says otherwise: eight thousand ordinary events."""
 
 
 def _at_least_zero(_: "DaemonSettings", attribute: "attrs.Attribute[Any]", value: Any) -> None:
@@ -22,6 +25,12 @@ def _above_zero(_: "DaemonSettings", attribute: "attrs.Attribute[Any]", value: A
 def _pages(_: "DaemonSettings", attribute: "attrs.Attribute[Any]", value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         message = f"DaemonSettings.{attribute.name} is {value!r}: it is a number of pages, from 1"
+        raise ValueError(message)
+
+
+def _at_least_one(_: "DaemonSettings", attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        message = f"DaemonSettings.{attribute.name} is {value!r}: it is a whole number, from 1"
         raise ValueError(message)
 
 
@@ -57,6 +66,12 @@ class DaemonSettings:
             with every further failure.
         longest_retry_time: the most that it grows to.
         pages_ahead: pages that a shard reads ahead of the one being applied, at least 1.
+        page_bytes: most bytes of JSON that a page has, beside `AsyncOptions.page_size` events; one
+            event that is larger comes alone. What a shard holds at most is some five pages.
+        max_loads: pages that all shards together fetch at the same time, each on a connection of
+            the store's pool.
+        max_commits: pages that all shards together commit at the same time, each on a connection
+            too. Keep the two together below the pool's size, for sessions to find connections.
         mode: "solo": this process runs every shard; were two to run, the later claim wins.
             "hot_cold": of all processes with this mode one runs a shard, and the others stand by.
         lease_time: how long the process that runs a shard may be silent before another one ends
@@ -76,5 +91,8 @@ class DaemonSettings:
     retry_time: float = attrs.field(default=0.05, validator=_above_zero)
     longest_retry_time: float = attrs.field(default=2.0, validator=_above_zero)
     pages_ahead: int = attrs.field(default=2, validator=_pages)
+    page_bytes: int = attrs.field(default=PAGE_BYTES, validator=_at_least_one)
+    max_loads: int = attrs.field(default=3, validator=_at_least_one)
+    max_commits: int = attrs.field(default=3, validator=_at_least_one)
     mode: Mode = attrs.field(factory=_solo, validator=_mode)
     lease_time: float = attrs.field(default=10.0, validator=_above_zero)

@@ -15,8 +15,10 @@ from flowstore.daemon._groups import bare
 from flowstore.daemon._lease import LeaseLostError, Ownership
 from flowstore.daemon._mark import Detector, FreshMarks, Marks
 from flowstore.daemon._pipeline import group_by_stream, read_pages
+from flowstore.daemon._reasons import InHand
 from flowstore.daemon._retrying import Patience
 from flowstore.daemon._settings import DaemonSettings
+from flowstore.daemon._sharing import SharedPages
 from flowstore.daemon._status import ShardState, ShardStatus
 from flowstore.errors import FlowstoreError
 from flowstore.events import EventPage
@@ -89,6 +91,8 @@ class Shard:
         detector: Detector,
         ownership: Ownership,
         *,
+        pages: SharedPages,
+        commits: trio.CapacityLimiter,
         changed: Callable[[ShardStatus], None],
         log: logging.Logger,
     ) -> None:
@@ -100,6 +104,9 @@ class Shard:
         self._settings = settings
         self._detector = detector
         self._ownership = ownership
+        self._shared = pages
+        self._commits = commits
+        self._in_hand = InHand()
         self._changed = changed
         self._state: ShardState = "stopped"
         self._progress = 0
@@ -158,7 +165,7 @@ class Shard:
             return "it was paused"
         if self._error is not None:
             return f"{type(self._error).__name__}: {self._error}"
-        return self._detector.trouble
+        return self._in_hand.why() or self._detector.why(self._progress)
 
     def _set(self, state: ShardState, error: Exception | None = None) -> None:
         self._state, self._error, self._reason = state, error, ""
@@ -176,6 +183,11 @@ class Shard:
     def _say(self, reason: str) -> None:
         self._reason = reason
         self._tell()
+
+    def tell_if_stuck(self) -> None:
+        """Tell when a page has been in hand for long, and when it no longer is."""
+        if self._in_hand.has_news():
+            self._tell()
 
     async def moved(self) -> None:
         """Wait for the next change of progress or state."""
@@ -338,7 +350,8 @@ class Shard:
                         bounded_capacity=self._settings.pages_ahead,
                         name="fetch, decode",
                     )
-                    sink = ActionBlock(applier.apply, bounded_capacity=1, name="apply, commit")
+                    apply = self._in_hand.noting(applier.apply)
+                    sink = ActionBlock(apply, bounded_capacity=1, name="apply, commit")
                     network.add(pipe(source, group_by_stream(), sink))
                     self._source = source
                     self._set(state)
@@ -347,18 +360,8 @@ class Shard:
             self._source = None
 
     def _pages(self, marks: Marks, floor: int, ceiling: float) -> AsyncGenerator[EventPage]:
-        projection = self.registration.projection
-        options = projection.async_options
-        return read_pages(
-            self._store,
-            marks,
-            floor=floor,
-            ceiling=ceiling,
-            consumes=tuple(projection.consumes),
-            page_size=options.page_size,
-            include_archived=options.include_archived,
-            patience=self.patience(),
-        )
+        reading = self._shared.reading(self.registration.projection, floor, self._in_hand)
+        return read_pages(marks, reading, floor=floor, ceiling=ceiling, patience=self.patience())
 
     def _applier(self, on_error: str, claim: Claim) -> Applier:
         return Applier(
@@ -367,6 +370,7 @@ class Shard:
             claim,
             on_error="stop" if on_error == "stop" else "dead_letter",
             patience=self.patience(),
+            commits=self._commits,
             committed=self._advance,
             log=self._log,
         )

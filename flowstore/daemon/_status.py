@@ -46,6 +46,12 @@ class StatusBoard:
         for watcher in self._watchers:
             watcher.post(status)
 
+    def post_all(self) -> None:
+        """Show every shard's present status to all watchers, who see what has changed."""
+        if self._watchers:
+            for status in self._present():
+                self.post(status)
+
     async def watch(self) -> AsyncGenerator[ShardStatus]:
         """Yield every shard's present status, then each change."""
         watcher = _Watcher()
@@ -63,11 +69,14 @@ class _Watcher:
     """The changes that one watcher hasn't seen, the latest of each shard."""
 
     def __init__(self) -> None:
+        self._latest: dict[str, ShardStatus] = {}
         self._unseen: dict[str, ShardStatus] = {}
         self._arrived = trio.Event()
 
     def post(self, status: ShardStatus) -> None:
-        self._unseen[status.name] = status
+        if status == self._latest.get(status.name):
+            return
+        self._latest[status.name] = self._unseen[status.name] = status
         self._arrived.set()
 
     async def next(self) -> ShardStatus:

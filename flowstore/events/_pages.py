@@ -39,12 +39,15 @@ class EventPage:
         ceiling: the sequence that was read up to; inclusive, never below `floor`.
         events: in sequence order.
         failures: events in the interval that can't be decoded, in sequence order.
+        size: about how many bytes their JSON takes; 0 where nobody has counted. Pages that differ
+            in it alone are equal.
     """
 
     floor: int
     ceiling: int
     events: tuple[Event, ...] = attrs.field(default=(), converter=tuple)
     failures: tuple[EventFailure, ...] = attrs.field(default=(), converter=tuple)
+    size: int = attrs.field(default=0, kw_only=True, eq=False)
 
 
 @attrs.frozen

@@ -1,14 +1,17 @@
 """Reading the store in the order of its sequence."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Final
 
 import attrs
+import psycopg
 
 from flowstore.events import EventPage
+from flowstore.postgres import Connection, translate_errors
 from flowstore.store._engine import Engine
-from flowstore.store._rows import decode_page
+from flowstore.store._rows import decode_page, row_size
 from flowstore.store._statements import Statement, fetch_rows
 
 __all__ = ["Feed", "OpenAppend"]
@@ -21,15 +24,19 @@ select o.bound, o.pid, a.application_name,
     extract(epoch from clock_timestamp() - a.xact_start)::double precision, a.state, a.query
 from {schema}.open_appends o left join pg_catalog.pg_stat_activity a on a.pid = o.pid
 order by o.bound, o.pid"""
+# No types (null): every one. Both reads see one snapshot, as the function is stable.
 _PAGE: Final = """
-select {event_columns} from {schema}.events e
-where e.sequence > %s and e.sequence <= %s and (%s or not e.archived) and not e.skipped
-order by e.sequence limit %s"""
-_PAGE_OF_TYPES: Final = """
-select {event_columns} from {schema}.events e
-where e.sequence > %s and e.sequence <= %s and (%s or not e.archived)
-    and not e.skipped and e.type = any (%s::text[])
-order by e.sequence limit %s"""
+with page as materialized (
+    select {schema}.page_end(%s, %s, %s::text[], %s, %s, %s) as ceiling
+)
+select {event_columns}, (select p.ceiling from page p) from {schema}.events e
+where
+    e.sequence > %s and e.sequence <= (select p.ceiling from page p)
+    and (%s::text[] is null or e.type = any (%s::text[]))
+    and (%s or not e.archived) and not e.skipped
+order by e.sequence"""
+_UNFIT: Final = "FS005"
+"""What the mark is refused with on a replica, and in sessions of another isolation level."""
 
 
 @attrs.frozen
@@ -66,7 +73,11 @@ class Feed:
     async def high_water(self, leading_edge_buffer: float) -> int:
         """Give the high-water mark, leaving out events younger than the buffer in seconds."""
         query = self._engine.sql.statement(_HIGH_WATER)
-        rows = await self._rows(query, self._safe, float(leading_edge_buffer))
+        parameters = (self._safe, float(leading_edge_buffer))
+        with translate_errors():
+            async with self._engine.lend() as connection, _closed_if_unfit(connection):
+                cursor = await connection.execute(query, parameters, binary=True)
+                rows = await cursor.fetchall()
         self._safe, ready = rows[0]
         return ready
 
@@ -86,18 +97,25 @@ class Feed:
         return [OpenAppend(*row) for row in rows]
 
     async def fetch_page(
-        self, floor: int, mark: int, *, types: Sequence[type], limit: int, include_archived: bool
+        self,
+        floor: int,
+        mark: int,
+        *,
+        types: Sequence[type],
+        limit: int,
+        max_bytes: int | None,
+        include_archived: bool,
     ) -> EventPage:
-        """Read and decode at most `limit` events of (floor, mark]."""
-        statement = self._engine.sql.statement
-        if types:
-            names = self._stored_names(tuple(types))
-            query = statement(_PAGE_OF_TYPES)
-            rows = await self._rows(query, floor, mark, include_archived, names, limit)
-        else:
-            rows = await self._rows(statement(_PAGE), floor, mark, include_archived, limit)
-        ceiling = rows[-1][0] if len(rows) == limit else max(floor, mark)
-        return EventPage(floor, ceiling, *decode_page(self._engine.codec, rows))
+        """Read and decode at most `limit` events of (floor, mark], and `max_bytes` of JSON."""
+        names = self._stored_names(tuple(types)) if types else None
+        rows = await self._rows(
+            self._engine.sql.statement(_PAGE),
+            *(floor, mark, names, include_archived, limit, max_bytes),
+            *(floor, names, names, include_archived),
+        )
+        ceiling = rows[-1][-1] if rows else max(floor, mark)
+        size = sum(map(row_size, rows))
+        return EventPage(floor, ceiling, *decode_page(self._engine.codec, rows), size=size)
 
     def _stored_names(self, types: tuple[type, ...]) -> list[str]:
         names = self._names.get(types)
@@ -107,3 +125,18 @@ class Feed:
 
     async def _rows(self, query: bytes, *parameters: Any) -> list[tuple[Any, ...]]:
         return await fetch_rows(self._engine.lend, Statement(query, parameters))
+
+
+@asynccontextmanager
+async def _closed_if_unfit(connection: Connection) -> AsyncGenerator[None]:
+    """Close a connection that the mark can't be told on.
+
+    What it connected to, and with which settings, stays for its lifetime; a new one sees mended
+    settings, and who is the primary now.
+    """
+    try:
+        yield
+    except psycopg.Error as error:
+        if error.sqlstate == _UNFIT:
+            await connection.close()
+        raise

@@ -8,7 +8,7 @@ from flowstore.errors import FlowstoreError
 from flowstore.events import Event, EventFailure
 from flowstore.store._names import told_tenant
 
-__all__ = ["EventRow", "decode_page", "decode_row"]
+__all__ = ["EventRow", "decode_page", "decode_row", "row_size"]
 
 EventRow: TypeAlias = Sequence[Any]
 
@@ -21,7 +21,7 @@ def decode_row(codec: EventCodec, row: EventRow) -> Event:
         InvalidEventError: the stored data doesn't fit its type.
     """
     sequence, event_id, stream_id, version, type_name, data, timestamp, headers, *rest = row
-    correlation_id, causation_id, user_name, tenant = rest
+    correlation_id, causation_id, user_name, tenant, *_ = rest
     return Event(
         data=codec.decode(type_name, data),
         sequence=sequence,
@@ -51,3 +51,8 @@ def decode_page(
             sequence, _, stream_id, version, type_name, *_ = row
             failures.append(EventFailure(sequence, stream_id, version, type_name, error))
     return events, failures
+
+
+def row_size(row: EventRow) -> int:
+    """Give about how many bytes of JSON an event's row has: its characters, without encoding."""
+    return len(row[5]) + len(row[7] or "")

@@ -11,6 +11,7 @@ from flowstore.events import DeadLetter, EventPage
 from flowstore.postgres import Connection, redact
 from flowstore.projections import IProjection, shard_name
 from flowstore.store._document_session import ProjectionUnit
+from flowstore.store._durability import durability_warnings
 from flowstore.store._feed import OpenAppend
 from flowstore.store._leases import LeaseSession, end_commits, open_leases
 from flowstore.store._new_events import EventMarks
@@ -143,6 +144,18 @@ class EventStore(StoreUpkeep):
         """
         return await self._feed.open_appends()
 
+    async def durability_warnings(self) -> tuple[str, ...]:
+        """Tell which of the server's settings let a crash take back what was committed.
+
+        Returns:
+            For each of fsync, full_page_writes and synchronous_commit that is off a sentence that
+            names it and what may happen; nothing on a server that keeps what it was given.
+
+        Raises:
+            DatabaseError: PostgreSQL refused, or can't be reached.
+        """
+        return await durability_warnings(self._engine)
+
     async def fetch_page(
         self,
         floor: int,
@@ -150,6 +163,7 @@ class EventStore(StoreUpkeep):
         *,
         types: Sequence[type] = (),
         limit: int = 500,
+        max_bytes: int | None = None,
         include_archived: bool = False,
     ) -> EventPage:
         """Read events of all tenants in the order of their sequence.
@@ -160,17 +174,24 @@ class EventStore(StoreUpkeep):
                 for earlier.
             types: the event types wanted, passing over all others; empty: every one.
             limit: most events to read; at least 1.
+            max_bytes: most bytes of JSON to read, of data and headers; the server counts them. An
+                event that is larger comes alone. None: no bound.
             include_archived: read events of archived streams too.
 
         Returns:
-            A page whose ceiling is the last event's sequence if the limit was reached, else
-            `mark`. What can't be decoded is among its failures.
+            A page whose ceiling is the last event's sequence if a bound was reached, else `mark`.
+            What can't be decoded is among its failures.
 
         Raises:
             DatabaseError: PostgreSQL refused, or can't be reached.
         """
         return await self._feed.fetch_page(
-            floor, mark, types=types, limit=limit, include_archived=include_archived
+            floor,
+            mark,
+            types=types,
+            limit=limit,
+            max_bytes=max_bytes,
+            include_archived=include_archived,
         )
 
     # -- owning a shard --------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import psycopg
 from psycopg import sql
 
 WORKER = '''
+import logging
 import sys
 from uuid import UUID
 
@@ -56,6 +57,8 @@ async def main(dsn, schema, count):
             for total in await session.query(Total, "true order by id"):
                 print(total.id.int, total.number, total.seen)
 
+# The tests' server is told to forget, which a daemon warns of.
+logging.getLogger("flowstore.daemon").setLevel(logging.ERROR)
 trio.run(main, sys.argv[1], sys.argv[2], int(sys.argv[3]))
 '''
 STREAMS, EVENTS = 7, 420

@@ -453,6 +453,7 @@ async def test_trouble_is_told_to_the_logger_that_was_given(filled, recorder, ca
     recorder.async_options = AsyncOptions(on_error="stop")
     recorder.fails = bool
     logger = logging.getLogger("application.daemon")
+    caplog.clear()
     async with filled.build_projection_daemon(logger=logger) as daemon:
         await daemon.start_all()
         with pytest.raises(StaleResultsError):

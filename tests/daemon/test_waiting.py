@@ -222,12 +222,11 @@ async def test_a_watcher_sees_present_statuses_then_changes(store, recorder, stu
             await daemon.start("recorder")
             await append(store, 2)
             async for status in statuses:
-                assert status.name == "recorder"
-                if status.progress == 2:
+                if status.name == "recorder" and status.progress == 2:
                     break
             await daemon.stop("recorder")
             async for status in statuses:
-                if status.state == "stopped":
+                if status.name == "recorder" and status.state == "stopped":
                     break
 
 

@@ -8,7 +8,7 @@ import trio
 
 from flowstore.events import EventPage
 from flowstore.store._feed import Feed, OpenAppend
-from flowstore.store._rows import decode_page
+from flowstore.store._rows import EventRow, decode_page, row_size
 from flowstore.store.memory._database import MemoryDatabase
 from flowstore.store.memory._rows import STREAMS, StoredEvent
 
@@ -63,21 +63,34 @@ class MemoryFeed(Feed):
         return sorted(found, key=lambda each: (each.bound, each.pid))
 
     async def fetch_page(
-        self, floor: int, mark: int, *, types: Sequence[type], limit: int, include_archived: bool
+        self,
+        floor: int,
+        mark: int,
+        *,
+        types: Sequence[type],
+        limit: int,
+        max_bytes: int | None,
+        include_archived: bool,
     ) -> EventPage:
-        """Read and decode at most `limit` events of (floor, mark]."""
+        """Read and decode at most `limit` events of (floor, mark], and `max_bytes` of JSON."""
         names = frozenset(self._stored_names(tuple(types))) if types else frozenset[str]()
         await trio.lowlevel.checkpoint()
-        found: list[StoredEvent] = []
+        rows: list[EventRow] = []
+        size, ceiling = 0, max(floor, mark)
         for event in self.database.between(floor, mark):
-            if len(found) == limit:
-                break
             is_wanted = not event.skipped and (not names or event.type_name in names)
-            if is_wanted and (include_archived or not self._is_archived(event)):
-                found.append(event)
-        ceiling = found[-1].sequence if len(found) == limit else max(floor, mark)
-        rows = [event.row() for event in found]
-        return EventPage(floor, ceiling, *decode_page(self._engine.codec, rows))
+            if not is_wanted or (not include_archived and self._is_archived(event)):
+                continue
+            row = event.row()
+            size += row_size(row)
+            if rows and max_bytes is not None and size > max_bytes:
+                ceiling, size = rows[-1][0], size - row_size(row)
+                break
+            rows.append(row)
+            if len(rows) == limit:
+                ceiling = event.sequence
+                break
+        return EventPage(floor, ceiling, *decode_page(self._engine.codec, rows), size=size)
 
     def _is_archived(self, event: StoredEvent) -> bool:
         stream = self.database.get(STREAMS, event.stream)

@@ -240,6 +240,11 @@ class MemoryEventStore(EventStore):
 
     # -- waking up -------------------------------------------------------------------------------
 
+    async def durability_warnings(self) -> tuple[str, ...]:
+        """Tell of no settings: nobody takes memory for durable."""
+        await trio.lowlevel.checkpoint()
+        return ()
+
     def listening(self) -> AbstractAsyncContextManager[None]:
         """Hear of the appends of those who share the database, which one does anyway."""
         return nullcontext()

@@ -1,0 +1,290 @@
+"""One fetch for all shards that stand at the same place.
+
+At the tail, where one page reaches the mark, whoever comes first reads what all shards of that place
+consume; each takes of the page what is its own. In a catch-up only those share that want exactly the
+same: a page of what others want too would end before one of its own, and a shard of rare events would
+go through the store in others' small steps.
+
+A shard that falls behind finds the pages since, while they are young and few, or fetches for itself;
+back at the tail it shares again.
+"""
+
+import math
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+import attrs
+import trio
+
+from flowstore.daemon._pipeline import Fetch
+from flowstore.daemon._reasons import InHand
+from flowstore.daemon._retrying import is_passing
+from flowstore.events import Event, EventFailure, EventPage
+from flowstore.projections import IProjection
+from flowstore.store import EventStore
+
+__all__ = ["PageReader", "SharedPages", "Wants"]
+
+_KEPT_FOR: Final = 1.0
+"""Seconds that a page is given out after it was asked for: events may be skipped or archived since."""
+_KEPT_EVENTS: Final = 1000
+"""Events in kept pages, and pages without any, beside the bound in bytes: two ordinary pages."""
+
+_Placed = TypeVar("_Placed", Event, EventFailure)
+
+
+@attrs.frozen
+class Wants:
+    """Say what a shard reads.
+
+    Attributes:
+        types: the event types it consumes; empty: every one.
+        names: what those are stored as; None: whatever is stored.
+        page_size: most events a page.
+        include_archived: whether events of archived streams are read.
+    """
+
+    types: tuple[type, ...]
+    names: frozenset[str] | None
+    page_size: int
+    include_archived: bool
+
+    def reaches(self, floor: int, mark: int) -> bool:
+        """Tell whether a page reaches the mark, whatever the types: whether this is the tail."""
+        return mark - floor <= self.page_size
+
+    def covers(self, other: "Wants") -> bool:
+        """Tell whether a page of these has everything that the other wants."""
+        if self.include_archived is not other.include_archived:
+            return False
+        return self.names is None or (other.names is not None and other.names <= self.names)
+
+    def together(self, others: "Iterable[Wants]") -> "Wants":
+        """Add what others want, of which none is pickier about archived streams."""
+        everyone = (self, *others)
+        if any(each.names is None for each in everyone):
+            return attrs.evolve(self, types=(), names=None)
+        types = dict.fromkeys(each for wants in everyone for each in wants.types)
+        names = frozenset(name for wants in everyone for name in wants.names or ())
+        return attrs.evolve(self, types=tuple(types), names=names)
+
+    def own(self, placed: Sequence[_Placed]) -> Sequence[_Placed]:
+        """Take what is wanted out of what covers it."""
+        if self.names is None:
+            return placed
+        return [each for each in placed if each.type_name in self.names]
+
+
+@attrs.define(eq=False)
+class _Shared:
+    """A page that is being fetched, or is here."""
+
+    wants: Wants
+    floor: int
+    mark: int
+    number: int
+    since: float
+    page: EventPage | None = None
+    error: Exception | None = None
+    done: trio.Event = attrs.field(factory=trio.Event)
+
+    @property
+    def weight(self) -> int:
+        return 1 if self.page is None else 1 + len(self.page.events) + len(self.page.failures)
+
+
+@attrs.define(eq=False)
+class PageReader:
+    """Read one shard's pages, in the order of the sequence.
+
+    Attributes:
+        wants: what it reads.
+        at: the ceiling of the page it was given last; it comes back for the one above.
+        since: how many fetches had begun before it did: their pages aren't for it, as events may
+            have been mended while its shard stood.
+        in_hand: is told what is being read.
+    """
+
+    _pages: "SharedPages"
+    wants: Wants
+    at: int
+    since: int
+    in_hand: InHand
+
+    async def fetch(self, floor: int, mark: int) -> EventPage:
+        """Read on from `floor`, up to `mark` at most.
+
+        Raises:
+            DatabaseError: PostgreSQL refused, or can't be reached.
+        """
+        with self.in_hand.doing(f"reading the page above {floor}"):
+            page = await self._pages.read(self, floor, mark)
+        self.at = page.ceiling
+        self._pages.tidy()
+        return page
+
+
+class SharedPages:
+    """Fetches pages for the shards of a daemon, one fetch for those that can share it."""
+
+    def __init__(self, store: EventStore, page_bytes: int, loads: trio.CapacityLimiter) -> None:
+        """Take what to read, most bytes of JSON a page, and who bounds fetches at the same time."""
+        self._store = store
+        self._page_bytes = page_bytes
+        self._loads = loads
+        self._shared: list[_Shared] = []  # oldest first
+        self._readers: list[PageReader] = []
+        self._begun = 0
+
+    @property
+    def kept(self) -> tuple[EventPage, ...]:
+        """The pages that are kept for shards that are behind, oldest first."""
+        return tuple(each.page for each in self._shared if each.page is not None)
+
+    @contextmanager
+    def reading(self, projection: IProjection, floor: int, in_hand: InHand) -> Generator[Fetch]:
+        """Give what fetches a projection's pages, from a floor on, for the block.
+
+        Raises:
+            RegistrationError: two of the types that it consumes are stored under one name.
+        """
+        types = tuple(projection.consumes)
+        events = self._store.options.events
+        names = frozenset(events.stored_names(*types)) if types else None
+        options = projection.async_options
+        wants = Wants(types, names, options.page_size, options.include_archived)
+        reader = PageReader(self, wants, floor, self._begun, in_hand)
+        self._readers.append(reader)
+        try:
+            yield reader.fetch
+        finally:
+            self._readers.remove(reader)
+            self.tidy()
+
+    async def read(self, reader: PageReader, floor: int, mark: int) -> EventPage:
+        """Give a reader the page above a floor: a shared one if there is one, or will be."""
+        reader.at = floor
+        while True:
+            shared = self._find(reader, floor, mark)
+            if shared is None:
+                shared = self._begin(reader, floor, mark)
+                await self._load(shared)
+            else:
+                await shared.done.wait()
+            if shared.page is not None:
+                return self._gather(reader, shared, shared.page, mark)
+            if shared.error is None:
+                continue  # whoever fetched it was stopped: fetch it instead
+            if is_passing(shared.error):
+                raise shared.error
+            # It may be about a type that only another wants.
+            return await self._fetch(reader.wants, floor, mark)
+
+    def tidy(self) -> None:
+        """Let go of what no reader will come to, and of what is beyond the bounds."""
+        last = min((reader.at for reader in self._readers), default=math.inf)
+        oldest = trio.current_time() - _KEPT_FOR
+        self._shared = [
+            each
+            for each in self._shared
+            if each.page is None or (each.floor >= last and each.since >= oldest)
+        ]
+        weight = sum(each.weight for each in self._shared)
+        size = sum(page.size for page in self.kept)
+        for each in tuple(self._shared):
+            if weight <= _KEPT_EVENTS and size <= self._page_bytes:
+                break
+            if each.page is not None:
+                self._shared.remove(each)
+                weight -= each.weight
+                size -= each.page.size
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _find(self, reader: PageReader, floor: int, mark: int) -> _Shared | None:
+        wants, oldest = reader.wants, trio.current_time() - _KEPT_FOR
+        for each in self._shared:
+            is_for_it = each.floor == floor and each.mark <= mark and each.number > reader.since
+            is_young = each.page is None or each.since >= oldest
+            if is_for_it and is_young and _fits(each.wants, wants, floor, mark):
+                return each
+        return None
+
+    def _begin(self, reader: PageReader, floor: int, mark: int) -> _Shared:
+        wants = reader.wants
+        if wants.reaches(floor, mark):
+            wants = wants.together(self._company(reader, floor, mark))
+        self._begun += 1
+        shared = _Shared(wants, floor, mark, self._begun, trio.current_time())
+        self._shared.append(shared)
+        return shared
+
+    def _company(self, reader: PageReader, floor: int, mark: int) -> Iterator[Wants]:
+        """List what those want who are at the same place, and will come for the same page."""
+        for other in self._readers:
+            if (
+                other.at == floor
+                and other.wants.reaches(floor, mark)
+                and other.wants.include_archived is reader.wants.include_archived
+            ):
+                yield other.wants
+
+    async def _load(self, shared: _Shared) -> None:
+        """Fetch a page that others may be waiting for; cancelled, they fetch it themselves."""
+        try:
+            shared.page = await self._fetch(shared.wants, shared.floor, shared.mark)
+        except Exception as error:  # noqa: BLE001  every reader that waits decides what it means
+            shared.error = error
+        finally:
+            if shared.page is None:
+                self._shared.remove(shared)
+            shared.done.set()
+
+    async def _fetch(self, wants: Wants, floor: int, mark: int) -> EventPage:
+        async with self._loads:
+            return await self._store.fetch_page(
+                floor,
+                mark,
+                types=wants.types,
+                limit=wants.page_size,
+                max_bytes=self._page_bytes,
+                include_archived=wants.include_archived,
+            )
+
+    def _gather(self, reader: PageReader, shared: _Shared, page: EventPage, mark: int) -> EventPage:
+        """Give a reader its part of a page, and of those after it as far as they make one page.
+
+        Pages at the tail are as small as events are few. A shard that is behind and took them one
+        by one would commit one by one, and stay behind.
+        """
+        own = _part(page, shared.wants, reader.wants)
+        while (after := self._find(reader, own.ceiling, mark)) and after.page is not None:
+            further = _joined(own, _part(after.page, after.wants, reader.wants))
+            count = len(further.events) + len(further.failures)
+            is_whole = further.ceiling == own.ceiling
+            if is_whole or count > reader.wants.page_size or further.size > self._page_bytes:
+                break
+            own = further
+        return own
+
+
+def _fits(shared: Wants, wants: Wants, floor: int, mark: int) -> bool:
+    """Tell whether a shared page is as good as one's own."""
+    return shared == wants or (wants.reaches(floor, mark) and shared.covers(wants))
+
+
+def _part(page: EventPage, shared: Wants, wants: Wants) -> EventPage:
+    if shared.names == wants.names:
+        return page
+    return attrs.evolve(page, events=wants.own(page.events), failures=wants.own(page.failures))
+
+
+def _joined(first: EventPage, second: EventPage) -> EventPage:
+    return EventPage(
+        first.floor,
+        second.ceiling,
+        (*first.events, *second.events),
+        (*first.failures, *second.failures),
+        size=first.size + second.size,
+    )
