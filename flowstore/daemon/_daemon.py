@@ -55,7 +55,7 @@ class ProjectionDaemon:
         detector.changed = self._board.post_all
         self.durability_warnings: tuple[str, ...] = ()
         loads = trio.CapacityLimiter(settings.max_loads)
-        pages = SharedPages(store, settings.page_bytes, loads)
+        self._pages = SharedPages(store, settings.page_bytes, loads)
         commits = trio.CapacityLimiter(settings.max_commits)
         self._shards = {
             registration.shard: Shard(
@@ -64,7 +64,7 @@ class ProjectionDaemon:
                 settings,
                 detector,
                 ownership,
-                pages=pages,
+                pages=self._pages,
                 commits=commits,
                 changed=self._post,
                 log=log,

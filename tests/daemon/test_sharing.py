@@ -1,0 +1,310 @@
+"""Shards that stand at the same place share a fetch; one that falls behind holds nobody."""
+
+from collections import Counter
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import attrs
+import pytest
+import trio
+
+from flowstore.daemon import DaemonSettings
+from flowstore.daemon._reasons import InHand
+from flowstore.daemon._sharing import SharedPages
+from flowstore.projections import AsyncOptions
+from flowstore.store import EventStore
+
+
+@attrs.frozen
+class Counted:
+    by: int = 1
+
+
+@attrs.frozen
+class Other:
+    pass
+
+
+@attrs.frozen
+class Rare:
+    pass
+
+
+TYPES = (Counted, Other, Rare)
+
+
+@pytest.fixture
+def options(options):
+    options.events.add_types(*TYPES)
+    return options
+
+
+@pytest.fixture
+def fetched(monkeypatch):
+    """The (floor, ceiling, types) of every page that was fetched of the store."""
+    pages = []
+    fetch_page = EventStore.fetch_page
+
+    async def note(self, floor, mark, **options):
+        page = await fetch_page(self, floor, mark, **options)
+        pages.append((page.floor, page.ceiling, frozenset(options["types"])))
+        return page
+
+    monkeypatch.setattr(EventStore, "fetch_page", note)
+    return pages
+
+
+async def append(store, *events):
+    async with store.session() as session:
+        session.events.append(uuid4(), *events)
+        await session.save_changes()
+
+
+@asynccontextmanager
+async def running(store, **settings):
+    async with store.build_projection_daemon(DaemonSettings(**settings)) as daemon:
+        await daemon.start_all()
+        await daemon.wait_for_non_stale_results(timeout=20)
+        yield daemon
+
+
+async def test_ten_shards_at_the_tail_read_a_page_once(store, make_recorder, table, fetched):
+    names = [f"shard_{number}" for number in range(10)]
+    for name in names:
+        store.options.projections.add(make_recorder(name=name))
+    async with running(store) as daemon:
+        for _ in range(8):
+            await append(store, Counted(), Other())
+            await daemon.wait_for_non_stale_results(timeout=20)
+    assert Counter(floor for floor, _, _ in fetched) == Counter(range(0, 16, 2))
+    for name in names:
+        assert await table.sequences(store, name) == list(range(1, 17))
+
+
+async def test_shards_of_different_types_share_and_each_gets_its_own(
+    store, make_recorder, table, fetched
+):
+    wanted = {"all": (), "counted": (Counted,), "two": (Counted, Other), "rare": (Rare,)}
+    for name, consumes in wanted.items():
+        store.options.projections.add(make_recorder(*consumes, name=name))
+    async with running(store) as daemon:
+        for _ in range(5):
+            await append(store, Counted(), Other(), Rare(), Counted())
+            await daemon.wait_for_non_stale_results(timeout=20)
+    assert len(fetched) == 5
+    events = [(Counted, Other, Rare, Counted)[number % 4] for number in range(20)]
+    for name, consumes in wanted.items():
+        expected = [n for n, kind in enumerate(events, 1) if not consumes or kind in consumes]
+        assert await table.sequences(store, name) == expected
+        assert await store.progress(name) == 20
+
+
+async def test_a_union_of_types_leaves_out_what_nobody_consumes(store, make_recorder, fetched):
+    store.options.projections.add(make_recorder(Counted, name="counted"))
+    store.options.projections.add(make_recorder(Other, name="other"))
+    async with running(store) as daemon:
+        await append(store, Rare(), Counted())
+        await daemon.wait_for_non_stale_results(timeout=20)
+    assert fetched == [(0, 2, frozenset({Counted, Other}))]
+
+
+async def test_who_reads_archived_streams_shares_with_nobody_who_does_not(
+    store, make_recorder, table, fetched
+):
+    store.options.projections.add(make_recorder(name="living"))
+    asking = AsyncOptions(include_archived=True)
+    store.options.projections.add(make_recorder(name="all", async_options=asking))
+    stream_id = uuid4()
+    async with store.session() as session:
+        session.events.append(stream_id, Counted())
+        session.events.archive_stream(stream_id)
+        await session.save_changes()
+    await append(store, Counted())
+    async with running(store):
+        pass
+    assert await table.sequences(store, "living") == [2]
+    assert await table.sequences(store, "all") == [1, 2]
+    assert len(fetched) == 2
+
+
+async def test_a_shard_of_rare_events_catches_up_in_as_few_fetches_as_alone(
+    store, make_recorder, table, fetched
+):
+    options = AsyncOptions(page_size=20)
+    for number in range(3):
+        common = make_recorder(name=f"common_{number}", async_options=options)
+        store.options.projections.add(common)
+    store.options.projections.add(make_recorder(Rare, name="rare", async_options=options))
+    for _ in range(30):
+        await append(store, *[Counted()] * 99, Rare())
+    async with running(store):
+        pass
+    places = Counter(floor for floor, _, types in fetched if types == {Rare})
+    # Thirty events, in pages of twenty: two fetches, of which one goes to the mark.
+    assert places == {0: 1, 2000: 1}
+    assert await table.sequences(store, "rare") == list(range(100, 3001, 100))
+    assert await store.progress("rare") == 3000
+
+
+async def test_a_shard_that_falls_behind_holds_nobody_and_comes_back(
+    store, make_recorder, table, fetched
+):
+    gate = trio.Event()
+    slow = make_recorder(name="slow", async_options=AsyncOptions(page_size=50))
+
+    async def wait_at_the_gate(_):
+        await gate.wait()
+
+    slow.before = wait_at_the_gate
+    store.options.projections.add(slow)
+    for number in range(3):
+        store.options.projections.add(make_recorder(name=f"fast_{number}"))
+    async with store.build_projection_daemon() as daemon:
+        await daemon.start_all()
+        for round_ in range(1, 41):
+            await append(store, *[Counted()] * 50)
+            with trio.fail_after(20):
+                for number in range(3):
+                    await daemon.wait_for(f"fast_{number}", 50 * round_)
+        held = sum(len(page.events) for page in daemon._pages.kept)
+        assert held <= 1000
+        assert {status.name: status.progress for status in daemon.statuses()}["slow"] == 0
+        gate.set()
+        await daemon.wait_for_non_stale_results(timeout=20)
+        before = len(fetched)
+        await append(store, Counted())
+        await daemon.wait_for_non_stale_results(timeout=20)
+        assert len(fetched) == before + 1
+        assert daemon._pages.kept == ()
+    for name in ("slow", "fast_0", "fast_2"):
+        assert await table.sequences(store, name) == list(range(1, 2002))
+
+
+async def test_a_fetch_whose_shard_is_stopped_is_done_by_another(store, recorder, monkeypatch):
+    begun, calls = trio.Event(), []
+    fetch_page = EventStore.fetch_page
+
+    async def hang_once(self, *args, **options):
+        calls.append(args)
+        if len(calls) == 1:
+            begun.set()
+            await trio.sleep_forever()
+        return await fetch_page(self, *args, **options)
+
+    monkeypatch.setattr(EventStore, "fetch_page", hang_once)
+    await append(store, Counted())
+    shared = SharedPages(store, 1_000_000, trio.CapacityLimiter(1))
+    stopped, pages = trio.CancelScope(), []
+
+    async def lead():
+        with stopped:
+            await first(0, 1)
+
+    async def follow():
+        pages.append(await second(0, 1))
+
+    with (
+        trio.fail_after(20),
+        shared.reading(recorder, 0, InHand()) as first,
+        shared.reading(recorder, 0, InHand()) as second,
+    ):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lead)
+            await begun.wait()
+            nursery.start_soon(follow)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert len(calls) == 1
+            stopped.cancel()
+    assert [event.sequence for event in pages[0].events] == [1]
+
+
+async def test_a_shard_that_is_started_again_reads_what_was_mended(store, make_recorder, table):
+    """Its sibling keeps the pages that were read before."""
+    options = AsyncOptions(on_error="stop")
+    bad = make_recorder(name="bad", fails=lambda event: event.sequence == 2, async_options=options)
+    store.options.projections.add(bad)
+    gate = trio.Event()
+    slow = make_recorder(name="slow", async_options=AsyncOptions(page_size=1))
+
+    async def wait_at_the_gate(_):
+        await gate.wait()
+
+    slow.before = wait_at_the_gate
+    store.options.projections.add(slow)
+    stream_id = uuid4()
+    async with store.session() as session:
+        action = session.events.append(stream_id, *[Counted()] * 3)
+        await session.save_changes()
+    async with store.build_projection_daemon() as daemon:
+        await daemon.start_all()
+        with trio.fail_after(20):
+            while daemon.statuses()[0].state != "failed":  # noqa: ASYNC110  nothing tells of it
+                await trio.sleep(0.01)
+            await store.skip_event(action.events[1].id)
+            await daemon.start("bad")
+            await daemon.wait_for("bad", 3)
+        gate.set()
+    assert await table.sequences(store, "bad") == [1, 3]
+
+
+async def test_at_most_max_loads_pages_are_fetched_at_once(store, make_recorder, monkeypatch):
+    """And sessions of the application find a connection meanwhile."""
+    gate, under_way, most = trio.Event(), [], []
+    fetch_page = EventStore.fetch_page
+
+    async def hold(self, *args, **options):
+        under_way.append(args)
+        most.append(len(under_way))
+        async with self.connection():
+            await gate.wait()
+        try:
+            return await fetch_page(self, *args, **options)
+        finally:
+            under_way.pop()
+
+    monkeypatch.setattr(EventStore, "fetch_page", hold)
+    for number in range(12):
+        # Of page sizes of their own, they can't share in a catch-up.
+        options = AsyncOptions(page_size=number + 1)
+        store.options.projections.add(make_recorder(name=f"s{number}", async_options=options))
+    await append(store, *[Counted()] * 30)
+    async with store.build_projection_daemon(DaemonSettings(max_loads=3)) as daemon:
+        await daemon.start_all()
+        with trio.fail_after(20):
+            while len(under_way) < 3:  # noqa: ASYNC110  nothing tells of it
+                await trio.sleep(0.01)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            for _ in range(5):
+                await append(store, Counted())
+        assert max(most) == 3
+        gate.set()
+        await daemon.wait_for_non_stale_results(timeout=30)
+    assert max(most) == 3
+
+
+async def test_at_most_max_commits_pages_are_committed_at_once(store, make_recorder, monkeypatch):
+    gate, under_way, most = trio.Event(), [], []
+    commit_batch = EventStore.commit_batch
+
+    async def hold(self, *args, **options):
+        under_way.append(args)
+        most.append(len(under_way))
+        await gate.wait()
+        try:
+            return await commit_batch(self, *args, **options)
+        finally:
+            under_way.pop()
+
+    for number in range(8):
+        store.options.projections.add(make_recorder(name=f"shard_{number}"))
+    async with store.build_projection_daemon(DaemonSettings(max_commits=2)) as daemon:
+        await daemon.start_all()
+        monkeypatch.setattr(EventStore, "commit_batch", hold)
+        await append(store, Counted())
+        with trio.fail_after(20):
+            while len(under_way) < 2:  # noqa: ASYNC110  nothing tells of it
+                await trio.sleep(0.01)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        gate.set()
+        await daemon.wait_for_non_stale_results(timeout=30)
+    assert max(most) == 2
