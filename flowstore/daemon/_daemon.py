@@ -72,7 +72,7 @@ class ProjectionDaemon:
             for registration in store.options.projections.asynchronous()
         }
         self._rebuilder = Rebuilder(
-            store, settings, self._shards, self._board, log, aside=self._aside
+            store, settings, self._shards, self._board, log, pages=self._pages, aside=self._aside
         )
 
     # -- telling -----------------------------------------------------------------------------

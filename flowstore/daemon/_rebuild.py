@@ -17,9 +17,11 @@ from flowstore.daemon._groups import bare
 from flowstore.daemon._lease import LeaseLostError
 from flowstore.daemon._mark import FreshMarks
 from flowstore.daemon._pipeline import group_by_stream, read_pages
+from flowstore.daemon._reasons import InHand
 from flowstore.daemon._retrying import Patience
 from flowstore.daemon._settings import DaemonSettings
 from flowstore.daemon._shard import Shard, ShardStoppedError
+from flowstore.daemon._sharing import SharedPages
 from flowstore.daemon._status import ShardStatus, StatusBoard
 from flowstore.errors import DatabaseError, ProgressConflictError, RebuildError
 from flowstore.events import EventBatch, group_by_stream_id
@@ -48,6 +50,7 @@ class Rebuilder:
         board: StatusBoard,
         log: logging.Logger,
         *,
+        pages: SharedPages,
         aside: Callable[..., AbstractAsyncContextManager[None]],
     ) -> None:
         self._store = store
@@ -55,6 +58,7 @@ class Rebuilder:
         self._shards = shards
         self._board = board
         self._log = log
+        self._pages = pages
         self._aside = aside
         self._turns: dict[str, trio.Lock] = {}
         self._running: dict[str, Running] = {}
@@ -176,7 +180,7 @@ class Rebuilder:
         at = floor
         self._aim(running, end, at)
         while at < end:
-            page = await held.fetch_page(at, end)
+            page = await held.fetch_page(at, end, max_bytes=self._settings.page_bytes)
             streams = group_by_stream_id(page.events)
             await applier.apply(EventBatch(page.floor, page.ceiling, streams, page.failures))
             at = page.ceiling
@@ -233,17 +237,13 @@ class Rebuilder:
     async def _fill(self, shadow: Shadow, running: Running, ceiling: int) -> None:
         """Bring a shadow to a ceiling; one that is above it stays."""
         projection = shadow.projection
-        options = projection.async_options
         self._aim(running, ceiling, running.progress)
         pages = partial(
             read_pages,
-            self._store,
             FreshMarks(self._store, self._settings),
+            self._pages.reading(projection, running.progress, InHand()),
             floor=running.progress,
             ceiling=ceiling,
-            consumes=tuple(projection.consumes),
-            page_size=options.page_size,
-            include_archived=options.include_archived,
             patience=self._patience(running),
         )
         applier = self._applier(shadow, projection, shadow.claim, running)

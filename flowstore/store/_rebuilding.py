@@ -123,7 +123,7 @@ class HeldReplay:
         """Give the highest sequence there is: nothing can still appear below, nor above."""
         return await self._feed.highest_sequence()
 
-    async def fetch_page(self, floor: int, ceiling: int) -> EventPage:
+    async def fetch_page(self, floor: int, ceiling: int, *, max_bytes: int) -> EventPage:
         """Read the next page of the events that the projection consumes."""
         options = self._projection.async_options
         return await self._feed.fetch_page(
@@ -131,6 +131,7 @@ class HeldReplay:
             ceiling,
             types=tuple(self._projection.consumes),
             limit=options.page_size,
+            max_bytes=max_bytes,
             include_archived=options.include_archived,
         )
 
