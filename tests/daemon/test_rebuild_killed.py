@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 WORKER = '''
+import logging
 import sys
 from uuid import UUID
 
@@ -67,6 +68,8 @@ async def main(dsn, lifecycle, rounds):
             stored = await session.load(Total, UUID(int=stream))
             assert stored == await session.events.aggregate_stream(Total, UUID(int=stream))
 
+# The tests' server is told to forget, which a daemon warns of.
+logging.getLogger("flowstore.daemon").setLevel(logging.ERROR)
 trio.run(main, sys.argv[1], sys.argv[2], int(sys.argv[3]))
 '''
 STREAMS, EVENTS = 7, 140
