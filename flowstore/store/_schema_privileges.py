@@ -37,9 +37,8 @@ _NEEDED: Final[dict[str, tuple[LiteralString, ...]]] = {
 _REFUSED: Final = (psycopg.errors.InsufficientPrivilege, InsufficientPrivilegeError)
 _LESS: Final[dict[str, tuple[LiteralString, ...]]] = {
     "migrations": ("SELECT",),
-    "progress": ("SELECT", "INSERT", "UPDATE"),
 }
-"""Tables that are used with less than others."""
+"""Tables that are used with less than others; progress isn't one, as rebuilds forget their own."""
 _GRANT: Final[dict[str, LiteralString]] = {
     "DATABASE": "GRANT {privileges} ON DATABASE {name} TO {role}",
     "SCHEMA": "GRANT {privileges} ON SCHEMA {schema} TO {role}",
