@@ -257,9 +257,14 @@ class ProjectionDaemon:
     async def catch_up(self) -> None:
         """Bring every shard to what is visible now, and return; running ones stand aside for it.
 
+        An event that fails is raised and never set aside, also where the projection's `on_error`
+        is "dead_letter": that is for whoever runs it unattended. Its shard stands before the event,
+        and every other shard has its turn first.
+
         Raises:
             ExceptionGroup: of what projections raised, as `EventFailedError`s with the
                 projection's own error as the cause; a shard that was stopped meanwhile counts too.
+                The message names each shard and its cause.
             DatabaseError: PostgreSQL refused, or can't be reached.
         """
         ceiling = await self._store.highest_sequence()
@@ -271,7 +276,8 @@ class ProjectionDaemon:
             except (EventFailedError, ShardStoppedError, LeaseLostError) as error:
                 failures.append(error)
         if failures:
-            message = "not every projection could be brought up to date"
+            causes = "; ".join(map(str, failures))
+            message = f"not every projection could be brought up to date: {causes}"
             raise ExceptionGroup(message, failures)
 
     # -- waiting -----------------------------------------------------------------------------

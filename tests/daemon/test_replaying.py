@@ -432,6 +432,7 @@ async def test_catching_up_raises_what_projections_raise_after_all_had_their_tur
         with pytest.raises(ExceptionGroup) as caught:
             await daemon.catch_up()
     (error,) = caught.value.exceptions
+    assert "'recorder' stopped before the event with sequence 2: ValueError: " in str(caught.value)
     assert isinstance(error, EventFailedError)
     assert (error.shard, error.sequence) == ("recorder", 2)
     assert isinstance(error.__cause__, ValueError)
