@@ -93,7 +93,7 @@ class InvalidDocumentError(FlowstoreError):
 
 
 class InvalidTenantError(FlowstoreError, ValueError):
-    """What was given can't be a tenant's identity."""
+    """What was given can't be a tenant's identity, or the store keeps a single tenant."""
 
 
 class UnknownEventTypeError(FlowstoreError):

@@ -94,6 +94,7 @@ class Applier:
         commits: bounds how many commits there are at the same time.
         committed: is told the progress after every commit.
         log: is told of what fails after a commit.
+        begin: begins a unit of work; None does it as `store` does.
     """
 
     store: Target
@@ -105,6 +106,7 @@ class Applier:
     commits: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(math.inf))
     committed: Callable[[int], None] = _nothing
     log: logging.Logger = attrs.field(factory=lambda: logging.getLogger("flowstore.daemon"))
+    begin: Callable[[], ProjectionUnit] | None = None
     _attempted: ProjectionUnit | None = attrs.field(default=None, init=False)
 
     @property
@@ -178,7 +180,7 @@ class Applier:
         claim = self.claim or attrs.evolve(await self.store.standing(self.projection), epoch=None)
         while True:
             self.claim = claim
-            unit = self.store.projection_session()
+            unit = (self.begin or self.store.projection_session)()
             await fill(unit)
             self._attempted = unit
             try:

@@ -134,7 +134,7 @@ def projection_sink(
 
     Batches have to come in floor order. One batch is one transaction: documents, dead letters and
     progress, under the projection's name, whether it is registered or not; a daemon goes on from
-    there. An event that can't be applied is dealt with as `projection.async_options` says: then the
+    there. A `version` has progress and documents of its own, also where another is registered. An event that can't be applied is dealt with as `projection.async_options` says: then the
     batch is applied again in smaller parts until that event is alone.
 
     Args:
@@ -145,5 +145,6 @@ def projection_sink(
     Faults:
         ProgressConflictError: a batch's floor is not the progress; nothing of it was written.
     """
-    applier = Applier(store, projection, on_error=projection.async_options.on_error)
+    begin = partial(store.projection_session, projection=projection)
+    applier = Applier(store, projection, on_error=projection.async_options.on_error, begin=begin)
     return ActionBlock(applier.apply, bounded_capacity=bounded_capacity, name="apply, commit")

@@ -1,13 +1,13 @@
 """What all sessions of one store share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
 import attrs
 
 from flowstore.codec import DocumentCodec, EventCodec
-from flowstore.errors import InvalidEventError
+from flowstore.errors import InvalidEventError, InvalidTenantError
 from flowstore.events import StreamId
 from flowstore.store._document_types import DocumentType, DocumentTypes
 from flowstore.store._documents import DocumentSql
@@ -59,10 +59,11 @@ class Engine:
         """Give the tenant column's value.
 
         Raises:
-            ValueError: the store has a single tenant, and another is named.
+            InvalidTenantError: the store has a single tenant and another is named, or it can't be
+                stored.
         """
         if tenant_id is not None and self.options.tenancy == "single":
-            raise ValueError(
+            raise InvalidTenantError(
                 f"tenant {tenant_id!r} in a store of a single tenant: open the store with"
                 " StoreOptions(tenancy='conjoined')"
             )
@@ -104,6 +105,16 @@ class Engine:
         if version is None:
             return self.catalogue.describe(cls)
         return self.options.documents.resolved({cls: version}).describe(cls)
+
+    def with_versions(self, versions: Mapping[type[Any], int]) -> "Engine":
+        """Make an engine that keeps documents where versions of the projections that make them do.
+
+        Args:
+            versions: by document type; all others stay where they are.
+        """
+        kinds = [self.kind_of(cls, version) for cls, version in versions.items()]
+        moved = {kind.type: kind.table for kind in kinds if kind != self.kind_of(kind.type)}
+        return attrs.evolve(self, catalogue=self.catalogue.moved(moved)) if moved else self
 
 
 def make_engine(

@@ -9,7 +9,7 @@ import attrs
 
 from flowstore.events import DeadLetter, EventPage
 from flowstore.postgres import Connection, redact
-from flowstore.projections import IProjection, shard_name
+from flowstore.projections import IProjection, produced_by, shard_name
 from flowstore.store._document_session import ProjectionUnit
 from flowstore.store._durability import durability_warnings
 from flowstore.store._feed import OpenAppend
@@ -72,7 +72,7 @@ class EventStore(StoreUpkeep):
             headers: anything else to be recorded with each event, as JSON values by name.
 
         Raises:
-            ValueError: a tenant in a store of a single tenant.
+            InvalidTenantError: a tenant in a store of a single tenant, or one that can't be stored.
         """
         marks = EventMarks(correlation_id, causation_id, user_name, dict(headers or {}))
         return open_session(self._engine, tenant_id, marks)
@@ -249,15 +249,22 @@ class EventStore(StoreUpkeep):
 
     # -- committing a projection's work ----------------------------------------------------------
 
-    def projection_session(self, tenant_id: str | None = None) -> ProjectionUnit:
+    def projection_session(
+        self, tenant_id: str | None = None, *, projection: IProjection | None = None
+    ) -> ProjectionUnit:
         """Begin a unit of work that only `commit_batch` commits.
 
+        Args:
+            tenant_id: whose documents it begins with; stores with conjoined tenancy only.
+            projection: whose unit it is: what it produces is loaded from, and stored in, the tables
+                of its own version. None takes those of the registered versions.
+
         Raises:
-            ValueError: a tenant in a store of a single tenant.
+            InvalidTenantError: a tenant in a store of a single tenant, or one that can't be stored.
         """
-        return ProjectionUnit(
-            self._engine, self._engine.tenant(tenant_id), Queue(), lend=self._engine.lend
-        )
+        versions = {} if projection is None else produced_by(projection)
+        engine = self._engine.with_versions(versions)
+        return ProjectionUnit(engine, engine.tenant(tenant_id), Queue(), lend=engine.lend)
 
     async def commit_batch(
         self,

@@ -62,7 +62,7 @@ class StoreUpkeep:
             EventIdConflictError: an event's identity is stored already, or comes twice.
             InvalidEventError: an event or a line can't be stored.
             RegistrationError: an event type's name is another type's.
-            ValueError: a tenant in a store of a single tenant.
+            InvalidTenantError: a tenant in a store of a single tenant, or one that can't be stored.
             OSError: the file can't be read.
             DatabaseError: PostgreSQL refused, or can't be reached.
         """
@@ -99,7 +99,8 @@ class StoreUpkeep:
             InvalidDocumentError: a document is stored already, has no usable `id`, or can't be
                 stored.
             RegistrationError: a class can't be a document.
-            ValueError: an unknown `on_conflict`; a tenant in a store of a single tenant.
+            ValueError: an unknown `on_conflict`.
+            InvalidTenantError: a tenant in a store of a single tenant, or one that can't be stored.
             DatabaseError: PostgreSQL refused, or can't be reached.
         """
         if on_conflict not in get_args(OnConflict):
@@ -148,7 +149,7 @@ class StoreUpkeep:
         Raises:
             UnknownEventTypeError: an event's stored type is not known; nothing was changed.
             InvalidEventError: stored or masked data doesn't fit; nothing was changed.
-            ValueError: a tenant in a store of a single tenant.
+            InvalidTenantError: a tenant in a store of a single tenant, or one that can't be stored.
             DatabaseError: PostgreSQL refused, or can't be reached.
         """
         checked = self._engine.checked_stream(stream_id)

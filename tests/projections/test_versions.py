@@ -6,6 +6,8 @@ import attrs
 import pytest
 import trio
 
+from flowstore.blocks import pipe, run
+from flowstore.daemon import event_source, group_by_stream, projection_sink
 from flowstore.projections import (
     Composite,
     FlatTable,
@@ -162,3 +164,29 @@ async def test_a_rebuild_of_one_version_leaves_the_other_alone(serving):
             await daemon.rebuild(Total)
         assert await contents(blue, ["doc_total"]) == before
         assert len((await contents(green, ["doc_total_v2"]))["doc_total_v2"]) == 2
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("known", [1, 2])
+async def test_a_sink_writes_where_its_own_version_does_whichever_is_registered(
+    serving, kind, known
+):
+    make, old = MAKERS[kind], TABLES[kind]
+    new = [f"{table}_v2" for table in old]
+    own, other = (old, new) if known == 1 else (new, old)
+    async with serving(registered(make(known))) as store:
+        await append(store, 1, 2, 3)
+        await run_until_current(store)
+        before = await contents(store, own)
+        beside = make(3 - known)
+        for count in (1, 2):
+            if count == 2:
+                await append(store, 1, 4)
+            source = event_source(store, floor=beside, follow=False, page_size=2)
+            with trio.fail_after(PATIENCE):
+                await run(pipe(source, group_by_stream(), projection_sink(store, beside)))
+        assert await contents(store, own) == before
+        await run_until_current(store)
+        there = await contents(store, own)
+        assert all(there.values())
+        assert list((await contents(store, other)).values()) == list(there.values())

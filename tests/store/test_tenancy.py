@@ -5,7 +5,7 @@ from uuid import uuid4
 import attrs
 import pytest
 
-from flowstore.errors import EventIdConflictError
+from flowstore.errors import EventIdConflictError, InvalidTenantError
 from flowstore.events import NewEvent
 from flowstore.projections import Lifecycle
 
@@ -99,6 +99,7 @@ async def test_a_projections_unit_of_work_spans_tenants(store):
 
 async def test_a_store_of_a_single_tenant_refuses_to_name_one(opening):
     async with opening() as single:
-        with pytest.raises(ValueError, match="conjoined"):
+        with pytest.raises(InvalidTenantError, match="conjoined") as caught:
             single.session(tenant_id=str(uuid4()))
+        assert isinstance(caught.value, ValueError)
         assert single.session().tenant_id is None

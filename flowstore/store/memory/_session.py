@@ -38,7 +38,7 @@ def open_memory_session(
     """Make a session; asks for nothing.
 
     Raises:
-        ValueError: a tenant in a store of a single tenant.
+        InvalidTenantError: a tenant in a store of a single tenant, or one that can't be stored.
     """
     queue, lend = Queue(), ReadsFrom(database)
     tenant = engine.tenant(tenant_id)

@@ -10,7 +10,7 @@ import attrs
 import trio
 
 from flowstore.events import DeadLetter, Event, StreamId
-from flowstore.projections import IProjection, shard_name
+from flowstore.projections import IProjection, produced_by, shard_name
 from flowstore.store._document_session import ProjectionUnit
 from flowstore.store._files import ExportTarget, ImportSource, read_chunks
 from flowstore.store._new_events import EventMarks
@@ -201,10 +201,13 @@ class MemoryEventStore(EventStore):
 
     # -- committing a projection's work ----------------------------------------------------------
 
-    def projection_session(self, tenant_id: str | None = None) -> ProjectionUnit:
+    def projection_session(
+        self, tenant_id: str | None = None, *, projection: IProjection | None = None
+    ) -> ProjectionUnit:
         """Begin a unit of work that only `commit_batch` commits."""
-        tenant = self._engine.tenant(tenant_id)
-        return MemoryUnit(self._engine, tenant, Queue(), lend=ReadsFrom(self.database))
+        engine = self._engine.with_versions({} if projection is None else produced_by(projection))
+        tenant = engine.tenant(tenant_id)
+        return MemoryUnit(engine, tenant, Queue(), lend=ReadsFrom(self.database))
 
     async def commit_batch(
         self,

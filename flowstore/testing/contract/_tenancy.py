@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from flowstore.daemon import Store
-from flowstore.errors import ConcurrencyError, FlowstoreError
+from flowstore.errors import ConcurrencyError, FlowstoreError, InvalidTenantError
 from flowstore.events import NewEvent
 from flowstore.projections import Lifecycle
 from flowstore.store import StoreOptions
@@ -151,7 +151,7 @@ class TestConjoinedTenancy:
 
 class TestSingleTenancy:
     async def test_a_session_of_a_tenant_is_refused(self, store: Store) -> None:
-        with pytest.raises((FlowstoreError, ValueError), match="tenan"):
+        with pytest.raises(InvalidTenantError, match="tenan"):
             async with store.session(tenant_id="a") as session:
                 session.store(Note("n"))
                 await session.save_changes()
