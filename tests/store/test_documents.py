@@ -5,10 +5,11 @@ from uuid import UUID, uuid4
 
 import attrs
 import pytest
+import trio
 from psycopg import sql
 
 from flowstore.errors import InvalidDocumentError, RegistrationError
-from flowstore.store import DocumentTypes
+from flowstore.store import DocumentTypes, open_event_store
 
 
 @attrs.define
@@ -23,6 +24,11 @@ class Note:
 class Country:
     id: str
     name: str = ""
+
+
+@attrs.frozen
+class Happened:
+    pass
 
 
 @attrs.frozen
@@ -212,3 +218,21 @@ async def test_documents_that_do_not_fit_any_more_are_named(store, schema):
         await connection.execute(sql.SQL("update {} set data = '{{\"id\": 1}}'").format(table))
     with pytest.raises(InvalidDocumentError, match="Note"):
         await store.session().find(Note)
+
+
+async def test_a_pool_of_one_suffices_for_the_first_document_of_a_type(pg_dsn, options):
+    """Tables are made on a connection of their own, so whoever holds the only one doesn't hang."""
+    with trio.fail_after(30):
+        async with open_event_store(pg_dsn, options, max_connections=1) as store:
+            assert await store.bulk_insert([Country("a"), Year(1)]) == 2
+            async with store.session() as session:
+                await session.events.append_exclusive(await _begun(store), Happened())
+                session.store(Note(uuid4()))
+                await session.save_changes()
+
+
+async def _begun(store):
+    async with store.session() as session:
+        stream = session.events.start_stream(uuid4(), Happened()).stream_id
+        await session.save_changes()
+    return stream

@@ -73,3 +73,10 @@ class TestBulkInsert:
     async def test_another_way_of_conflicts_is_refused(self, store: Store) -> None:
         with pytest.raises((FlowstoreError, ValueError), match="overwrite"):
             await store.bulk_insert([Note("a")], on_conflict="merge")
+
+    async def test_nothing_is_lost_of_ten_thousand(self, store: Store) -> None:
+        notes = [Note(f"{number}", f"text {number}" * (number % 5)) for number in range(10_000)]
+        assert await store.bulk_insert(reversed(notes)) == 10_000
+        async with store.session() as session:
+            found = await session.load_many(Note, [note.id for note in notes])
+        assert found == notes

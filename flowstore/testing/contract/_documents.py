@@ -207,3 +207,17 @@ class TestDocuments:
         async with store.session() as session:
             found = await session.load_many(Tally, range(2000))
         assert [tally.count for tally in found] == list(range(2000))
+
+    async def test_ten_thousand_in_one_session_come_back_as_they_were(self, store: Store) -> None:
+        users = [User(UUID(int=n), f'user {n} \\ " é', n, ["x"] * (n % 3)) for n in range(10_000)]
+        async with store.session() as session:
+            session.store(*users)
+            session.store(*(Tally(user.age, 1) for user in users))
+            session.delete_by_id(Tally, 17)
+            session.store(User(UUID(int=5), "last"))
+            await session.save_changes()
+        async with store.session() as session:
+            found = await session.load_many(User, [user.id for user in users])
+            tallies = await session.load_many(Tally, range(10_000))
+        assert found == [*users[:5], User(UUID(int=5), "last"), *users[6:]]
+        assert tallies == [Tally(n, 1) for n in range(10_000) if n != 17]
