@@ -4,6 +4,7 @@ from flowstore.store._document_session import DocumentSession, ProjectionUnit
 from flowstore.store._document_types import DocumentType, DocumentTypes
 from flowstore.store._event_operations import EventOperations
 from flowstore.store._feed import OpenAppend
+from flowstore.store._indexes import ExpressionIndex, GinIndex, Index, expression, gin
 from flowstore.store._leases import LeaseSession, Taking
 from flowstore.store._opening import open_event_store
 from flowstore.store._options import StoreOptions
@@ -29,7 +30,10 @@ __all__ = [
     "DocumentTypes",
     "EventOperations",
     "EventStore",
+    "ExpressionIndex",
+    "GinIndex",
     "HeldReplay",
+    "Index",
     "LeaseSession",
     "NoShadowError",
     "OpenAppend",
@@ -43,6 +47,8 @@ __all__ = [
     "apply_schema",
     "assert_schema",
     "dump_schema",
+    "expression",
+    "gin",
     "open_event_store",
     "patch_schema",
     "schema_grants",

@@ -11,6 +11,7 @@ from flowstore.postgres import Connection, translate_errors
 from flowstore.store._document_types import DocumentType
 from flowstore.store._engine import Engine
 from flowstore.store._files import each_of
+from flowstore.store._refusals import not_unique
 
 __all__ = ["DocumentSource", "OnConflict", "insert_all"]
 
@@ -98,6 +99,8 @@ async def _move(
         try:
             cursor = await connection.execute(query, (tenant, places[kind]))
         except UniqueViolation as cause:
+            if refusal := not_unique([kind], cause):
+                raise refusal from cause
             raise InvalidDocumentError(
                 f"a {kind.type.__name__} is stored already, or comes twice:"
                 f" {cause.diag.message_detail}; insert it with on_conflict='ignore' or 'overwrite'"

@@ -132,7 +132,8 @@ class Commit:
     async def _write(self, appends: Sequence[QueuedAppend]) -> tuple[dict[UUID, Event], Callbacks]:
         plan = self._plan(appends) if appends else None
         await see_to_tables(self.engine, self.queue.operations)
-        with translate_errors(), refused_commits(plan, self.queue.operations):
+        refused = refused_commits(plan, self.queue.operations, self.engine.catalogue)
+        with translate_errors(), refused:
             async with self.locks.lend() as connection:
                 if self.locks.connection is not None:
                     return await self._write_in_order(connection, plan)

@@ -1,13 +1,14 @@
 """Which classes are documents, and how each is kept."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias, get_type_hints
+from typing import Any, Final, Literal, TypeAlias, cast, get_type_hints
 from uuid import UUID
 
 import attrs
 
 from flowstore.errors import InvalidDocumentError, RegistrationError
-from flowstore.store._names import check_index_field, document_table_name
+from flowstore.store._indexes import ExpressionIndex, GinIndex, Index, check_index
+from flowstore.store._names import document_table_name
 
 __all__ = ["DocumentId", "DocumentType", "DocumentTypes"]
 
@@ -29,14 +30,14 @@ class DocumentType:
         id_column: the type of the table's id column.
         optimistic_concurrency: whether storing a document that has changed since this session
             loaded it is refused.
-        indexes: names of fields that are looked for, each with an index of its own.
+        indexes: the table's indexes: names of fields that are looked for, `gin()`, `expression(...)`.
     """
 
     type: type
     table: str
     id_column: IdColumn
     optimistic_concurrency: bool = False
-    indexes: tuple[str, ...] = ()
+    indexes: tuple[Index, ...] = ()
 
     def identity_of(self, document: Any) -> DocumentId:
         """Read a document's identity.
@@ -72,7 +73,7 @@ class DocumentTypes:
         *,
         name: str | None = None,
         optimistic_concurrency: bool = False,
-        indexes: Sequence[str] = (),
+        indexes: Sequence[Index] = (),
     ) -> None:
         """Register a class whose instances are documents.
 
@@ -81,15 +82,16 @@ class DocumentTypes:
             name: what the table's name is made of; the class' own name unless given.
             optimistic_concurrency: refuse to store a document that was changed by another since
                 this session loaded it.
-            indexes: names of fields to index.
+            indexes: names of fields to index by their values, `gin()` for whole documents, and
+                `expression(...)` for SQL expressions.
 
         Raises:
             RegistrationError: the class has no such `id`, is registered otherwise already, or
-                would share its table with another class.
+                would share its table with another class; or an index can't be made.
         """
-        if isinstance(indexes, str):
+        if isinstance(cast("Any", indexes), (str, GinIndex, ExpressionIndex)):
             raise RegistrationError(
-                f"{type.__qualname__}: indexes is the text {indexes!r}: give a list of names"
+                f"{type.__qualname__}: indexes is {indexes!r} itself: give a list of indexes"
             )
         self._keep(_describe(type, name, optimistic=optimistic_concurrency, indexes=tuple(indexes)))
 
@@ -153,10 +155,10 @@ class DocumentTypes:
 
 
 def _describe(
-    cls: "type[Any]", name: str | None, *, optimistic: bool, indexes: tuple[str, ...]
+    cls: "type[Any]", name: str | None, *, optimistic: bool, indexes: tuple[Index, ...]
 ) -> DocumentType:
-    for field in indexes:
-        check_index_field(cls.__qualname__, field)
+    for index in indexes:
+        check_index(cls.__qualname__, index)
     table = document_table_name(cls.__name__ if name is None else name)
     return DocumentType(cls, table, _id_column(cls), optimistic, tuple(dict.fromkeys(indexes)))
 

@@ -7,14 +7,22 @@ from typing import Any, Final
 
 import psycopg
 
-from flowstore.errors import ConcurrencyError, FlowstoreError, InvalidEventError
+from flowstore.errors import (
+    ConcurrencyError,
+    FlowstoreError,
+    InvalidDocumentError,
+    InvalidEventError,
+)
 from flowstore.store._append import AppendPlan
+from flowstore.store._document_types import DocumentType
+from flowstore.store._indexes import index_name, told_index
 from flowstore.store._queue import CompactStream, Operation, StoreDocument
 
 __all__ = [
     "EventIdTakenError",
     "document_moved",
     "facts_of",
+    "not_unique",
     "refused_commits",
     "stream_amended",
 ]
@@ -36,10 +44,17 @@ def facts_of(error: psycopg.Error) -> dict[str, Any]:
 
 
 @contextmanager
-def refused_commits(plan: AppendPlan | None, operations: Iterable[Operation]) -> Generator[None]:
+def refused_commits(
+    plan: AppendPlan | None, operations: Iterable[Operation], kinds: Iterable[DocumentType]
+) -> Generator[None]:
     """Turn what our SQL refuses a commit for into errors about its streams and documents.
 
     Everything else passes through as it is.
+
+    Args:
+        plan: the commit's events.
+        operations: the commit's other writes.
+        kinds: the document types that are known.
 
     Raises:
         StreamCollisionError: a stream that was to be started exists.
@@ -48,6 +63,7 @@ def refused_commits(plan: AppendPlan | None, operations: Iterable[Operation]) ->
         StreamNotFoundError: a stream has to be started first.
         EventIdTakenError: an event id is stored already.
         InvalidEventError: the database can't hold an event's JSON.
+        InvalidDocumentError: another document has what a unique index allows one of.
     """
     try:
         yield
@@ -55,6 +71,7 @@ def refused_commits(plan: AppendPlan | None, operations: Iterable[Operation]) ->
         refusal = _refused_append(plan, error) if plan else None
         refusal = refusal or _refused_document(operations, error)
         refusal = refusal or _refused_compaction(operations, error)
+        refusal = refusal or not_unique(kinds, error)
         if refusal is None:
             raise
         raise refusal from error
@@ -84,6 +101,20 @@ def _refused_document(
         and (operation.kind.table, str(operation.identity)) == (facts["table"], facts["id"])
     )
     return document_moved(moved)
+
+
+def not_unique(kinds: Iterable[DocumentType], error: psycopg.Error) -> InvalidDocumentError | None:
+    """Make the error about a document whose like a unique index has already; None for any other."""
+    if error.sqlstate != _UNIQUE_VIOLATION:
+        return None
+    for kind in kinds:
+        for index in kind.indexes:
+            if index_name(kind.table, index) == error.diag.constraint_name:
+                return InvalidDocumentError(
+                    f"a {kind.type.__name__} has the same {told_index(index)} as another, and may"
+                    f" not by the type's unique index: {error.diag.message_detail}"
+                )
+    return None
 
 
 def document_moved(moved: StoreDocument) -> ConcurrencyError:

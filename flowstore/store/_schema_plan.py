@@ -9,6 +9,7 @@ from psycopg import sql as composing
 
 from flowstore.projections import Table
 from flowstore.store._document_types import DocumentType
+from flowstore.store._indexes import index_name, told_index
 from flowstore.store._migrations import Migration, packaged_migrations, pending_migrations
 from flowstore.store._names import derived_name, refuse_shared_names
 from flowstore.store._options import StoreOptions
@@ -70,9 +71,8 @@ class SchemaTarget:
             what = kind.type.__qualname__
             yield kind.table, f"the documents of {what}"
             yield key_name(kind.table), f"the key of {what}"
-            for field in kind.indexes:
-                name = derived_name(kind.table, field, "idx")
-                yield name, f"the index on {what}'s {field!r}"
+            for index in kind.indexes:
+                yield index_name(kind.table, index), f"the index on {what}'s {told_index(index)}"
         for table in self.tables:
             yield table.name, f"flat table {table.name!r}"
             yield derived_name(table.name, "pkey"), f"the key of flat table {table.name!r}"

@@ -9,6 +9,7 @@ from psycopg import sql as composing
 from flowstore.errors import SchemaError
 from flowstore.postgres import Connection, translate_errors
 from flowstore.store._document_types import DocumentType, IdColumn
+from flowstore.store._indexes import index_name, index_script
 from flowstore.store._names import derived_name
 from flowstore.store._schema import AutoCreate, lock_schema
 from flowstore.store._schema_privileges import explained
@@ -44,7 +45,6 @@ create table if not exists {table} (
     constraint {key} primary key (tenant_id, id)
 )""",
 }
-_INDEX: Final = "create index if not exists {index} on {table} (tenant_id, (data -> {field}))"
 _FOUND: Final = """
 select c.relname::text, coalesce(
     (
@@ -118,16 +118,10 @@ def table_script(sql: SchemaSql, kind: DocumentType) -> bytes:
 
 def index_scripts(sql: SchemaSql, kind: DocumentType) -> dict[str, bytes]:
     """Give what creates each index, by the index' name."""
-    scripts: dict[str, bytes] = {}
-    for field in kind.indexes:
-        name = derived_name(kind.table, field, "idx")
-        statement = composing.SQL(_INDEX).format(
-            index=composing.Identifier(name),
-            table=composing.Identifier(sql.schema, kind.table),
-            field=composing.Literal(field),
-        )
-        scripts[name] = statement.as_bytes()
-    return scripts
+    return {
+        index_name(kind.table, index): index_script(sql.schema, kind.table, index)
+        for index in kind.indexes
+    }
 
 
 def key_name(table: str) -> str:
