@@ -168,7 +168,10 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
             gen: what psycopg would have its own connection wait for.
             resumed: whether it was driven before and was left suspended.
         """
-        return await self._driver.drive(gen, self.pgconn.socket, resumed=resumed)
+        # In a pipeline psycopg goes on to read once the last command was handed to libpq, however
+        # much of it the socket has taken.
+        flush = self.pgconn.flush if self.in_pipeline else None
+        return await self._driver.drive(gen, self.pgconn.socket, resumed=resumed, flush=flush)
 
     async def cancel_safe(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - psycopg's signature
         """Ask the server to stop the statement under way; does nothing if there is none.

@@ -61,7 +61,14 @@ class Driver:
     def __init__(self) -> None:
         self._yielded_at = monotonic()
 
-    async def drive(self, generator: PQGen[T], fd: int, *, resumed: bool = False) -> T:
+    async def drive(
+        self,
+        generator: PQGen[T],
+        fd: int,
+        *,
+        resumed: bool = False,
+        flush: Callable[[], int] | None = None,
+    ) -> T:
         """Run a psycopg generator to its end over the socket `fd`.
 
         Cancelled, it leaves the generator suspended: drive it again as `resumed`. Once the generator
@@ -71,6 +78,8 @@ class Driver:
             generator: says what it waits for.
             fd: the socket.
             resumed: whether the generator was driven before, and is to go on.
+            flush: sends what libpq still holds, and gives what is left, 0 for nothing; None where
+                the generator has seen to it.
 
         Raises:
             psycopg.OperationalError: the socket was closed while waiting.
@@ -80,20 +89,26 @@ class Driver:
             # psycopg's compiled generators take no None once they have begun.
             wanted = generator.send(Ready.NONE) if resumed else next(generator)
             while True:
-                wanted = generator.send(await self._wait(fd, wanted))
+                wanted = generator.send(await self._wait(fd, wanted, flush))
         except StopIteration as finished:
             await self._let_others_run(trio.lowlevel.cancel_shielded_checkpoint)
             return finished.value
         except (OSError, trio.ClosedResourceError) as error:
             raise psycopg.OperationalError("connection socket closed") from error
 
-    async def _wait(self, fd: int, wanted: Wait) -> Ready:
+    async def _wait(self, fd: int, wanted: Wait, flush: Callable[[], int] | None) -> Ready:
         # A socket is nearly always writable: one look costs less than a turn of the event loop.
         if wanted & Wait.W:
             await self._let_others_run(trio.lowlevel.checkpoint)
             if ready := ready_now(fd, wanted):
                 return ready
-        ready = await _wait_for(fd, wanted)
+        if wanted == Wait.R and flush is not None and flush():
+            # The answer to what was never sent would be waited for, for ever. It is called ready
+            # in either case: flushing may have read it already.
+            await _wait_for_either(fd)
+            ready = Ready.R
+        else:
+            ready = await _wait_for(fd, wanted)
         self._yielded_at = monotonic()
         return ready
 

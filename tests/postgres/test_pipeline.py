@@ -27,6 +27,20 @@ async def test_results_come_in_the_order_of_the_statements(conn):
     assert await usable(conn)
 
 
+@pytest.mark.parametrize("size", [10, 100_000, 1_000_000, 10_000_000])
+@pytest.mark.parametrize("syncs", [False, True])
+async def test_statements_larger_than_the_socket_takes_are_sent_to_their_end(conn, size, syncs):
+    query = "select length(%s), %s"
+    with trio.fail_after(60):
+        async with conn.pipeline() as pipeline:
+            text = "x" * size
+            cursors = [await conn.execute(query, (text, text)) for _ in range(3)]
+            if syncs:
+                await pipeline.sync()
+            assert [await cursor.fetchone() for cursor in cursors] == [(size, text)] * 3
+    assert await usable(conn)
+
+
 async def test_a_failed_statement_is_raised_at_the_end_of_the_block(conn):
     async def fail():
         async with conn.pipeline():
