@@ -91,7 +91,8 @@ class DocumentTypes:
         """
         if isinstance(cast("Any", indexes), (str, GinIndex, ExpressionIndex)):
             raise RegistrationError(
-                f"{type.__qualname__}: indexes is {indexes!r} itself: give a list of indexes"
+                f"{type.__qualname__}: indexes is {indexes!r} alone: give a list of names, gin()"
+                " and expression(...)"
             )
         self._keep(_describe(type, name, optimistic=optimistic_concurrency, indexes=tuple(indexes)))
 
