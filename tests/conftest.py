@@ -20,6 +20,8 @@ from psycopg.conninfo import make_conninfo
 from flowstore.postgres._embedded import join
 
 DURABILITY_OFF = {"fsync": False, "synchronous_commit": False, "full_page_writes": False}
+PREPARED = {"max_prepared_transactions": 20}
+"""Off by default, and then nothing tells what a prepared append does to the high-water mark."""
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +33,7 @@ def pg_dsn() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="flowstore-tests-") as home:
         Path(home).chmod(0o755)  # the server has a user of its own, where we are root
         # A lease outlives the event loop it was taken in; a test's own loop is none of its business.
-        lease = trio.run(partial(join, home, settings=DURABILITY_OFF))
+        lease = trio.run(partial(join, home, settings=DURABILITY_OFF | PREPARED))
         yield lease.dsn
         trio.run(lease.leave)
 

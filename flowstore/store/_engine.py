@@ -13,7 +13,8 @@ from flowstore.store._document_types import DocumentType, DocumentTypes
 from flowstore.store._documents import DocumentSql
 from flowstore.store._flat_tables import FlatTables
 from flowstore.store._ids import new_event_id
-from flowstore.store._names import stored_tenant
+from flowstore.store._keeping import Keep, keep_nothing
+from flowstore.store._names import check_event_text, stored_tenant
 from flowstore.store._options import StoreOptions
 from flowstore.store._sql import SchemaSql
 from flowstore.store._statements import Lend
@@ -37,6 +38,7 @@ class Engine:
         lend: lends a connection of the pool.
         appended: is called after each commit that appended events.
         new_id: draws an event's identity.
+        keep: lends a connection for longer than a block.
     """
 
     options: StoreOptions
@@ -49,6 +51,7 @@ class Engine:
     lend: Lend
     appended: Callable[[], None]
     new_id: Callable[[], UUID] = new_event_id
+    keep: Keep = keep_nothing
 
     @property
     def has_text_ids(self) -> bool:
@@ -83,10 +86,10 @@ class Engine:
                 f" {type(stream_id).__name__}, and this store's streams are known by"
                 f" {expected.__name__}; see StoreOptions.stream_identity"
             )
-        if isinstance(stream_id, str) and (not stream_id.strip() or "\0" in stream_id):
-            raise InvalidEventError(
-                f"{stream_id!r} can't be a stream's identity: it is blank, or holds NUL"
-            )
+        if isinstance(stream_id, str):
+            if not stream_id.strip():
+                raise InvalidEventError(f"{stream_id!r} can't be a stream's identity: it is blank")
+            check_event_text(stream_id, "a stream's identity")
         return stream_id
 
     async def kept(self, cls: type[Any], version: int | None = None) -> DocumentType:

@@ -14,6 +14,7 @@ from flowstore.errors import (
 from flowstore.events import ANY, Archived, Event, NewEvent, StreamAction, StreamId
 from flowstore.store._event_reader import EventReader
 from flowstore.store._locks import HeldLocks
+from flowstore.store._names import check_event_text
 from flowstore.store._new_events import EventMarks, new_events
 from flowstore.store._queue import ArchiveStream, CompactStream, Queue, QueuedAppend
 from flowstore.store._stream_handle import StreamHandle
@@ -61,6 +62,7 @@ class EventOperations(EventReader):
                 " for one: say start_stream(id, ..., stream_type=...)"
             )
         name = stream_type.__name__ if isinstance(stream_type, type) else stream_type
+        check_event_text(name, "stream_type")
         return self._enqueue(stream_id, events, starts=True, stream_type=name)
 
     def append(

@@ -11,6 +11,7 @@ from flowstore.codec import EventCodec, stored_name_of
 from flowstore.errors import InvalidEventError
 from flowstore.events import Archived, Compacted, Event, NewEvent, StreamId, check_readable
 from flowstore.store._engine import Engine
+from flowstore.store._names import check_event_text
 
 __all__ = ["Incoming", "StreamKey", "incoming_from_json", "incoming_from_pair"]
 
@@ -18,6 +19,10 @@ StreamKey: TypeAlias = tuple[str, StreamId]
 """Stored tenant and identity: what a stream is known by."""
 
 _COMPACTED: Final = stored_name_of(Compacted)
+
+
+def _check_text(_: "Incoming", attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    check_event_text(value, attribute.name)
 
 
 @attrs.frozen(kw_only=True)
@@ -48,13 +53,13 @@ class Incoming:
     data: str = attrs.field(repr=False)
     timestamp: datetime | None = None
     headers: str | None = attrs.field(default=None, repr=False)
-    correlation_id: str | None = None
-    causation_id: str | None = None
-    user_name: str | None = None
+    correlation_id: str | None = attrs.field(default=None, validator=_check_text)
+    causation_id: str | None = attrs.field(default=None, validator=_check_text)
+    user_name: str | None = attrs.field(default=None, validator=_check_text)
     skipped: bool = False
     archives: bool = False
     begins_later: bool = False
-    stream_type: str | None = None
+    stream_type: str | None = attrs.field(default=None, validator=_check_text)
 
 
 def incoming_from_pair(engine: Engine, tenant_id: str | None, pair: Any) -> Incoming:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import AsyncGenerator, Generator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import attrs
@@ -11,6 +11,7 @@ import psycopg
 from flowstore.errors import InvalidEventError, StreamLockedError
 from flowstore.events import StreamId
 from flowstore.postgres import Connection, translate_errors
+from flowstore.store._keeping import Keep, Kept, keep_nothing
 from flowstore.store._schema_privileges import explained
 from flowstore.store._sql import SchemaSql
 from flowstore.store._statements import Lend
@@ -29,32 +30,40 @@ class HeldLocks:
 
     There is none of either until the first lock. From then on everything the session does runs on
     that connection, each part behind a savepoint, so that what fails doesn't lose the locks.
+    It goes back with the session's end, at the latest with the store's; and soon after a session
+    was dropped without being left.
     """
 
     _pool: Lend
     _sql: SchemaSql
     _dsn: str = attrs.field(default="", repr=False)
-    _kept: AsyncExitStack | None = attrs.field(default=None, init=False)
-    _connection: Connection | None = attrs.field(default=None, init=False)
+    _keep: Keep = attrs.field(default=keep_nothing, repr=False)
+    _kept: Kept | None = attrs.field(default=None, init=False)
+
+    def __del__(self) -> None:
+        """Have the connection given back, whoever forgot to leave the session."""
+        if self._kept is not None:
+            self._kept.drop()
 
     @property
     def connection(self) -> Connection | None:
         """The connection whose transaction has the locks; None while there are none."""
-        return self._connection
+        return None if self._kept is None else self._kept.connection
 
     @asynccontextmanager
     async def lend(self) -> AsyncGenerator[Connection]:
         """Lend the connection that has the locks, or else one of the pool."""
-        if self._connection is not None and self._connection.closed:
+        if self._kept is not None and self._kept.is_over:
             # The locks went with it. Appends under them still ask for the version they were made
             # for, so that going on without is safe.
             await self.release()
-        if self._connection is None:
+        if self._kept is None:
             async with self._pool() as connection:
                 yield connection
         else:
-            async with explained(self._dsn, self._sql), self._connection.transaction():
-                yield self._connection
+            connection = self._kept.connection
+            async with explained(self._dsn, self._sql), connection.transaction():
+                yield connection
 
     async def lock(
         self, tenant: str, stream_id: StreamId, seconds: float | None
@@ -75,7 +84,7 @@ class HeldLocks:
             DatabaseError: PostgreSQL refused, or can't be reached.
         """
         wait = milliseconds(seconds)
-        was_held = self._connection is not None
+        was_held = self._kept is not None
         try:
             with translate_errors(), _locked_out(stream_id, seconds):
                 connection = await self._begun()
@@ -96,26 +105,23 @@ class HeldLocks:
             psycopg.Error: PostgreSQL refused the commit, or can't be reached.
         """
         try:
-            if self._connection is not None:
-                await self._connection.commit()
+            if self._kept is not None:
+                await self._kept.connection.commit()
         finally:
             await self.release()
 
     async def release(self) -> None:
         """Let go of all locks, and roll back what was written under them."""
-        kept, self._kept, self._connection = self._kept, None, None
+        kept, self._kept = self._kept, None
         if kept is not None:
             # The pool rolls back whatever a connection comes back in.
-            await kept.aclose()
+            await kept.give_back()
 
     async def _begun(self) -> Connection:
-        if self._connection is None:
-            kept = AsyncExitStack()
-            connection = await kept.enter_async_context(self._pool())
-            self._kept = kept
-            await connection.execute("begin")
-            self._connection = connection
-        return self._connection
+        if self._kept is None:
+            self._kept = await self._keep()
+            await self._kept.connection.execute("begin")
+        return self._kept.connection
 
 
 def milliseconds(seconds: Any) -> int | None:

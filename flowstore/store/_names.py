@@ -5,15 +5,22 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
-from flowstore.errors import InvalidTenantError, RegistrationError, SchemaError
+from flowstore.errors import (
+    InvalidEventError,
+    InvalidTenantError,
+    RegistrationError,
+    SchemaError,
+)
 
 __all__ = [
     "DEFAULT_TENANT",
     "LONGEST_NAME",
+    "check_event_text",
     "check_index_field",
     "check_schema_name",
     "derived_name",
     "document_table_name",
+    "is_storable",
     "refuse_shared_names",
     "stored_tenant",
     "told_tenant",
@@ -140,7 +147,7 @@ def _problem_with_tenant(tenant_id: Any) -> str | None:
         return "stands for what belongs to no tenant: leave tenant_id out"
     if not tenant_id.strip():
         return "is blank"
-    if "\0" in tenant_id or any("\ud800" <= letter <= "\udfff" for letter in tenant_id):
+    if not is_storable(tenant_id):
         return "holds NUL, or half of a surrogate pair, which PostgreSQL can't keep"
     return None
 
@@ -148,3 +155,29 @@ def _problem_with_tenant(tenant_id: Any) -> str | None:
 def told_tenant(stored: str) -> str | None:
     """Give the tenant that a tenant column's value stands for, or None for none."""
     return None if stored == DEFAULT_TENANT else stored
+
+
+def is_storable(text: str) -> bool:
+    """Tell whether PostgreSQL's text can hold it: no NUL, and no half of a surrogate pair."""
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def check_event_text(text: Any, what: str) -> None:
+    """Refuse what can't be kept beside an event: anything but text that is storable, or None.
+
+    Args:
+        text: the value.
+        what: which one it is, for the message.
+
+    Raises:
+        InvalidEventError: it is no text, or holds what PostgreSQL can't keep.
+    """
+    if text is None or (type(text) is str and text.isascii() and "\0" not in text):
+        return
+    if not isinstance(text, str):
+        raise InvalidEventError(f"{what} is {text!r}, a {type(text).__name__}: it takes text")
+    if not is_storable(text):
+        raise InvalidEventError(
+            f"{what} is {text!r}: it holds NUL, or half of a surrogate pair, which PostgreSQL"
+            " can't keep"
+        )

@@ -8,6 +8,7 @@ import attrs
 
 from flowstore.events import Event, NewEvent, StreamId
 from flowstore.store._engine import Engine
+from flowstore.store._names import check_event_text
 from flowstore.store._tracing import active_trace_id
 
 __all__ = ["EventMarks", "new_events"]
@@ -42,13 +43,18 @@ def new_events(
     """Make the envelopes of events that have no place yet, with what the store keeps of them.
 
     Raises:
-        InvalidEventError: a value can't be an event.
+        InvalidEventError: a value can't be an event, or what is said about it can't be kept.
         RegistrationError: an event type's name is another type's.
     """
     now = datetime.now(UTC)
     kept = engine.options.events.metadata
     correlation_id = marks.correlation_id or active_trace_id()
+    check_event_text(marks.user_name, "user_name")
+    check_event_text(correlation_id, "correlation_id")
+    check_event_text(marks.causation_id, "causation_id")
     for new in news:
+        check_event_text(new.correlation_id, "correlation_id")
+        check_event_text(new.causation_id, "causation_id")
         yield Event(
             data=new.data,
             sequence=0,

@@ -4,11 +4,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
+import attrs
 import trio
 
 from flowstore.postgres import Connection, Pool, translate_errors
 from flowstore.store._engine import Engine, make_engine
 from flowstore.store._feed import Feed
+from flowstore.store._keeping import keeping
 from flowstore.store._options import StoreOptions
 from flowstore.store._schema import prepare_schema
 from flowstore.store._schema_plan import target_of
@@ -48,8 +50,9 @@ async def open_event_store(
     options = options or StoreOptions()
     async with Pool.open(dsn, max_size=max_connections, configure=_configure) as pool:
         engine, signals = await _prepare(dsn, options, pool)
-        async with _beside(signals.send):
-            yield cls(dsn, options, engine, Feed(engine), signals)
+        # Inside of the pool, so that what sessions have kept comes back while it can be rolled back.
+        async with _beside(signals.send), keeping(engine.lend) as keep:
+            yield cls(dsn, options, attrs.evolve(engine, keep=keep), Feed(engine), signals)
 
 
 async def _prepare(dsn: str, options: StoreOptions, pool: Pool) -> tuple[Engine, Signals]:

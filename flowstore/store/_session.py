@@ -98,7 +98,7 @@ def open_session(engine: Engine, tenant_id: str | None, marks: EventMarks) -> Se
     """Make a session; asks the database nothing."""
     queue = Queue()
     tenant = engine.tenant(tenant_id)
-    locks = HeldLocks(engine.lend, engine.sql, engine.tables.dsn)
+    locks = HeldLocks(engine.lend, engine.sql, engine.tables.dsn, engine.keep)
     reading = DocumentSession(engine, tenant, queue, lend=locks.lend)
     events = EventOperations(engine, reading, queue, marks, locks)
     return Session(engine, tenant, queue, lend=locks.lend, events=events, locks=locks)

@@ -16,6 +16,7 @@ from flowstore.errors import (
     ConcurrencyError,
     DatabaseError,
     DatabaseUnavailableError,
+    FlowstoreError,
     RebuildError,
     SchemaError,
     StreamLockedError,
@@ -228,14 +229,18 @@ UNSTORABLE = {
 }
 
 
+async def commit(store, fill):
+    async with store.session() as session:
+        fill(session)
+        await session.save_changes()
+
+
 @pytest.mark.parametrize("what", UNSTORABLE)
 async def test_what_postgresql_can_not_hold_is_refused_here_too(what, pg_dsn, schema):
     async with open_event_store(pg_dsn, StoreOptions(schema=schema)) as database:
         for store in (MemoryStore(), database):
-            async with store.session() as session:
-                UNSTORABLE[what](session)
-                with pytest.raises(DatabaseError):
-                    await session.save_changes()
+            with pytest.raises(FlowstoreError):
+                await commit(store, UNSTORABLE[what])
             assert await store.highest_sequence() == 0
 
 
