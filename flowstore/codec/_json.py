@@ -112,17 +112,28 @@ def _why_no_json(value: Any, what: str, cause: Exception) -> str:
 
 def _place(value: Any, holds: Callable[[Any], bool]) -> str:
     """Name the first place, as in `.items[3].name`, whose scalar or key `holds`; '' if none."""
-    found = next((path or " itself" for _, path, item in _walk(value) if holds(item)), "")
+    parts = _walk(value, once=True)  # it may contain itself
+    found = next((path or " itself" for _, path, item in parts if holds(item)), "")
     # The message is printed and stored in its turn, and can hold neither of what it tells of.
     return found.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
 
 
-def _walk(value: Any) -> Iterator[tuple[int, str, Any]]:
-    """Yield depth, path and value of every part, keys too; without recursion, for deep ones."""
+def _walk(value: Any, *, once: bool = False) -> Iterator[tuple[int, str, Any]]:
+    """Yield depth, path and value of every part, keys too; without recursion, for deep ones.
+
+    Args:
+        value: what to walk through.
+        once: look into each part but once, wherever else it stands; ends for one in itself, too.
+    """
+    entered: set[int] = set()
     waiting: list[tuple[int, str, Any]] = [(0, "", value)]
     while waiting:
         depth, path, item = waiting.pop()
         yield depth, path, item
+        if once and isinstance(item, (dict, list, tuple)):
+            if id(cast("Any", item)) in entered:
+                continue
+            entered.add(id(cast("Any", item)))
         parts = _parts(item)
         yield from ((depth, path + step, key) for step, key, _ in parts)
         waiting.extend((depth + 1, path + step, part) for step, _, part in reversed(parts))

@@ -209,8 +209,7 @@ class Applier:
             self.shard,
             sequence,
             type(error).__name__,
-            str(error),
-            "".join(traceback.format_exception(error)),
+            *_told(error),
         )
         await self._patiently(batch, lambda: self._commit(batch, _leave_empty, (letter,)))
         self.committed(batch.ceiling)
@@ -241,6 +240,18 @@ class Applier:
         unit, self._attempted = self._attempted, None
         if unit is not None and not self.rebuilding:
             await self.store.call_after_commit(unit)
+
+
+def _told(error: Exception) -> tuple[str, str]:
+    """Give an error's message and traceback; the application's own error may fail at telling."""
+    try:
+        message = str(error)
+    except Exception as failure:  # noqa: BLE001  whatever it is, the event's place is what counts
+        message = f"its message can't be told: {type(failure).__name__}"
+    try:
+        return message, "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001  as above
+        return message, "".join(traceback.format_tb(error.__traceback__))
 
 
 def _by_tenant(

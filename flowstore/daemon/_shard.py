@@ -66,6 +66,21 @@ class ShardStoppedError(FlowstoreError):
         self.ceiling = ceiling
 
 
+class RunEndedError(FlowstoreError):
+    """A run ended that nobody had stopped: it would stand still, and nobody would know why.
+
+    Attributes:
+        shard: the shard's name.
+    """
+
+    def __init__(self, shard: str) -> None:
+        super().__init__(
+            f"shard {shard!r} ended although nobody stopped it: something in it raised a"
+            " trio.Cancelled of a scope that is over; let a cancellation go where it came from"
+        )
+        self.shard = shard
+
+
 class Shard:
     """Runs one projection, at most one run at a time.
 
@@ -222,6 +237,8 @@ class Shard:
                 await self._rest(begun)
                 while not self._is_halting and not await self._hold(begun):
                     await self._rest(begun)
+                if not self._is_halting:
+                    raise RunEndedError(self.name)
         except Exception as error:  # noqa: BLE001  whatever it is, it stays with this shard
             state, failure = "failed", bare(error)
             self._log.error("shard %r failed: %s", self.name, failure, exc_info=failure)

@@ -24,7 +24,7 @@ from flowstore.store._queue import (
     QueuedSql,
     StoreDocument,
 )
-from flowstore.store._statements import Lend, Row, Statement, fetch_rows
+from flowstore.store._statements import Lend, Row, Statement, check_statement, fetch_rows
 
 __all__ = ["DocumentSession"]
 
@@ -106,7 +106,11 @@ class DocumentSession:
 
         It runs in queue order, after the commit's events. Without parameters a percent sign means
         itself.
+
+        Raises:
+            DatabaseError: it would begin or end a transaction: what is queued is one, as a whole.
         """
+        check_statement(sql)
         self._queue.add(QueuedSql(sql, params or None))
 
     def after_commit(self, callback: Callable[[], Any], /) -> None:

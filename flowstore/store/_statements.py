@@ -1,17 +1,26 @@
 """Statements ready to be sent, and sending several as one transaction."""
 
+import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, LiteralString, TypeAlias
+from typing import Any, Final, LiteralString, TypeAlias
 
 import attrs
 import psycopg
 
+from flowstore.errors import DatabaseError
 from flowstore.postgres import Connection, translate_errors
 
-__all__ = ["Lend", "Statement", "fetch_rows", "lend_again", "run_as_one"]
+__all__ = ["Lend", "Statement", "check_statement", "fetch_rows", "lend_again", "run_as_one"]
 
 Row: TypeAlias = tuple[Any, ...]
+_ENDS_TRANSACTIONS: Final = re.compile(
+    r"(?:\s|;|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
+    r"(?:(?:begin|start|commit|end|abort)\b|prepare\s+transaction\b"
+    r"|rollback\b(?!(?:\s+(?:work|transaction))?\s+to\b))",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A statement of its own transaction; a queue's statements are sent one by one, so that it begins so."""
 Lend: TypeAlias = Callable[[], AbstractAsyncContextManager[Connection]]
 """Where a connection comes from: the pool, or a transaction that is under way."""
 
@@ -27,6 +36,24 @@ class Statement:
 
     query: LiteralString | bytes
     parameters: Sequence[Any] | None = ()
+
+
+def check_statement(query: str | bytes) -> None:
+    """Refuse a statement that would end the transaction that it is to be a part of.
+
+    What was written before it would be committed, or lost, and what comes after it would be committed
+    by itself: a projection's effects without its progress.
+
+    Raises:
+        DatabaseError: it begins or ends a transaction.
+    """
+    text = query.decode(errors="replace") if isinstance(query, bytes) else str(query)
+    if _ENDS_TRANSACTIONS.match(text):
+        raise DatabaseError(
+            f"{text[:80]!r} can't be queued: it would begin or end a transaction, and everything"
+            " that is queued is committed as one; leave it out, or use store.connection()",
+            sqlstate="2D000",
+        )
 
 
 def lend_again(connection: Connection) -> Lend:

@@ -80,6 +80,14 @@ def test_nesting_is_bounded(depth, allowed, as_objects):
         encode(note, max_depth=allowed)
 
 
+@pytest.mark.parametrize("kind", [list, dict])
+def test_headers_that_contain_themselves_are_refused(kind):
+    itself = kind()
+    itself.append(itself) if kind is list else itself.update(self=itself)
+    with pytest.raises(InvalidEventError, match="isn't JSON|contains itself"):
+        EventCodec(EventRegistry()).encode_headers({"plain": 1, "a": itself})
+
+
 def test_a_value_that_contains_itself_is_refused():
     note: list[Any] = []
     note.append(note)

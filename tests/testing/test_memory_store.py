@@ -14,7 +14,6 @@ from trio.testing import wait_all_tasks_blocked
 from flowstore.daemon import DaemonSettings
 from flowstore.errors import (
     ConcurrencyError,
-    DatabaseError,
     DatabaseUnavailableError,
     FlowstoreError,
     RebuildError,
