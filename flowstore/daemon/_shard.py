@@ -237,8 +237,6 @@ class Shard:
                 await self._rest(begun)
                 while not self._is_halting and not await self._hold(begun):
                     await self._rest(begun)
-                if not self._is_halting:
-                    raise RunEndedError(self.name)
         except Exception as error:  # noqa: BLE001  whatever it is, it stays with this shard
             state, failure = "failed", bare(error)
             self._log.error("shard %r failed: %s", self.name, failure, exc_info=failure)
@@ -268,6 +266,8 @@ class Shard:
         pages = partial(self._pages, self._detector, claim.sequence, math.inf)
         applier = self._applier(projection.async_options.on_error, claim)
         await self._flow(pages, applier, "running", begun)
+        if not self._is_halting and self.wanted != "paused":
+            raise RunEndedError(self.name)
 
     def _wait(self, begun: Callable[[], None], reason: str, progress: int | None) -> None:
         """Tell who has the shard, and where that one has brought it."""
