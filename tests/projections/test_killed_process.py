@@ -10,6 +10,7 @@ import pytest
 from psycopg import sql
 
 WORKER = """
+import logging
 import sys
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -19,6 +20,8 @@ import trio
 
 from flowstore import AsyncOptions, NewEvent, StoreOptions, open_store
 
+# The tests' server is told to forget, which a daemon warns of.
+logging.getLogger("flowstore.daemon").setLevel(logging.ERROR)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 @attrs.frozen
