@@ -448,3 +448,69 @@ def test_it_is_an_iprojection():
         None,
     )
     fresh().on(Opened, set={"n": takes_event})
+
+
+@attrs.frozen
+class Moved:
+    account: str
+    by: int
+
+
+async def test_inline_rows_are_locked_in_the_order_of_their_keys_not_of_the_events(opening, schema):
+    """Whoever waits for the first key holds no later one, so two sessions can't wait for each other."""
+    projections = Projections()
+    table = FlatTable("sums", key="id", key_type=str, columns={"n": int}, key_from="account")
+    projections.add(table.on(Moved, increment={"n": "by"}), lifecycle=Lifecycle.INLINE)
+    hold = f"update {schema}.sums set n = n where id = 'a'"
+
+    async def move(store, *accounts):
+        async with store.session() as session:
+            for account in accounts:
+                session.events.append(uuid4(), Moved(account, 1))
+            await session.save_changes()
+
+    async with opening(projections) as store:
+        await move(store, "a", "b", "c")
+        with trio.fail_after(30):
+            async with (
+                store.connection() as holder,
+                trio.open_nursery() as nursery,
+                holder.transaction(),
+            ):
+                await holder.execute(hold)
+                nursery.start_soon(move, store, "c", "b", "a")
+                blocked = (
+                    "select count(*) from pg_stat_activity"
+                    f" where {holder.info.backend_pid} = any (pg_blocking_pids(pid))"
+                )
+                # Not by the holder, whose transaction sees one snapshot of the activity.
+                async with store.connection() as looker:
+                    while (await (await looker.execute(blocked)).fetchone())[0] == 0:  # noqa: ASYNC110 - only the database knows
+                        await trio.sleep(0.01)
+                await move(store, "b", "c")  # isn't kept by the one that waits for "a"
+        async with store.connection() as connection:
+            cursor = await connection.execute(f"select id, n from {schema}.sums order by id")
+            assert await cursor.fetchall() == [("a", 2), ("b", 3), ("c", 3)]
+
+
+async def test_many_sessions_may_write_the_same_rows_in_any_order(opening, schema):
+    projections = Projections()
+    table = FlatTable("sums", key="id", key_type=str, columns={"n": int}, key_from="account")
+    projections.add(table.on(Moved, increment={"n": "by"}), lifecycle=Lifecycle.INLINE)
+    accounts = [f"account {number}" for number in range(20)]
+
+    async def move(store, in_order):
+        for _ in range(10):
+            async with store.session() as session:
+                for account in in_order:
+                    session.events.append(uuid4(), Moved(account, 1))
+                await session.save_changes()
+
+    async with opening(projections) as store:
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                for in_order in (accounts, accounts[::-1], accounts[7:] + accounts[:7]):
+                    nursery.start_soon(move, store, in_order)
+        async with store.connection() as connection:
+            cursor = await connection.execute(f"select count(*), sum(n) from {schema}.sums")
+            assert await cursor.fetchone() == (20, 600)

@@ -7,6 +7,7 @@ import pytest
 
 from flowstore.errors import ConcurrencyError, EventIdConflictError
 from flowstore.events import NewEvent
+from flowstore.projections import AsyncOptions, Lifecycle, Projections
 
 
 @attrs.frozen
@@ -104,3 +105,33 @@ async def test_a_repeat_completes_a_commit_whose_documents_were_lost(store):
         session.store(Receipt("r"))
         await session.save_changes()
         assert await session.load(Receipt, "r") == Receipt("r")
+
+
+class Telling:
+    """An inline projection with an effect."""
+
+    name = "telling"
+    consumes = ()
+    produces = None
+    async_options = AsyncOptions()
+
+    def __init__(self):
+        self.told = []
+
+    async def apply(self, session, streams):
+        session.after_commit(lambda: self.told.append("inline"))
+
+
+async def test_a_repeat_calls_what_waits_in_the_session_and_nothing_inline_again(opening):
+    """As `save_changes` after a commit whose answer was lost: its events have the same ids."""
+    projections, telling = Projections(), Telling()
+    projections.add(telling, lifecycle=Lifecycle.INLINE)
+    stream, event = uuid4(), NewEvent(Paid(1), id=uuid4())
+    async with opening(projections=projections) as store:
+        for _ in range(2):
+            async with store.session() as session:
+                session.events.append(stream, event)
+                session.after_commit(lambda: telling.told.append("session"))
+                await session.save_changes()
+        assert len(await store.session().events.fetch_stream(stream)) == 1
+    assert telling.told == ["session", "inline", "session"]

@@ -195,6 +195,36 @@ async def test_every_operation_works_with_the_grants_alone(granted, as_owner, ro
     assert as_owner(owned, (role,)).fetchone() == (0,)
 
 
+CHANGES = ["update {} set data = '{{}}'", "delete from {}", "truncate {}", "truncate {} cascade"]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_no_grant_lets_a_role_change_events(granted, change):
+    async with open_store(granted, make_options(auto_create="none")) as store:
+        await append(store, stream := uuid4(), Paid(1), Paid(2))
+        with pytest.raises(psycopg.Error) as caught:
+            async with store.connection() as connection:
+                await connection.execute(sql.SQL(change).format(sql.Identifier(SCHEMA, "events")))
+        # UPDATE and DELETE are granted, for masks and compactions: triggers refuse all others.
+        refused_by = "42501" if change.startswith("truncate") else "FS009"
+        assert caught.value.sqlstate == refused_by
+        assert len(await store.session().events.fetch_stream(stream)) == 2
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_the_owner_can_not_change_events_by_mistake(dsn, as_owner, role, change):
+    as_owner(sql.SQL("grant create on database {} to {}").format(
+        sql.Identifier(psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]), sql.Identifier(role)))  # fmt: skip
+    owner_dsn = make_conninfo(dsn, user=role)
+    async with open_store(owner_dsn, make_options()) as store:
+        await append(store, stream := uuid4(), Paid(1), Paid(2))
+        with pytest.raises(psycopg.Error, match="append-only"):
+            async with store.connection() as connection:
+                await connection.execute(sql.SQL(change).format(sql.Identifier(SCHEMA, "events")))
+        assert len(await store.session().events.fetch_stream(stream)) == 2
+    as_owner(sql.SQL("drop owned by {} cascade").format(sql.Identifier(role)))
+
+
 async def test_whoever_creates_the_schema_need_not_be_a_superuser(dsn, as_owner, role):
     owner_dsn = make_conninfo(dsn, user=role)
     with pytest.raises(InsufficientPrivilegeError) as caught:

@@ -46,3 +46,15 @@ async def test_outside_of_any_span_there_is_no_correlation(store):
     assert await correlations(store, Happened()) == [None]
     with in_a_span(0):
         assert await correlations(store, Happened()) == [None]
+
+
+async def test_the_trace_is_that_of_the_queueing_not_of_the_commit(store):
+    async with store.session() as session:
+        stream = uuid4()
+        with in_a_span(1):
+            session.events.append(stream, Happened())
+        session.events.append(stream, Happened())
+        with in_a_span(2):
+            await session.save_changes()
+        stored = await session.events.fetch_stream(stream)
+    assert [event.correlation_id for event in stored] == [f"{1:032x}", None]
