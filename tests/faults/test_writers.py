@@ -230,9 +230,9 @@ async def run_writers(store, rounds, seed):
 
 
 async def test_nothing_is_lost_doubled_or_out_of_order(scene, soak):
-    for seed in range(soak(1, 20)):
+    for seed in range(soak(1, 5)):
         async with scene() as store:
-            verdict = await run_writers(store, soak(40, 400), seed)
+            verdict = await run_writers(store, soak(40, 200), seed)
             assert verdict.is_good, verdict
             assert verdict.set_aside == 0
             assert verdict.stored > 500
