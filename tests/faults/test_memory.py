@@ -1,6 +1,7 @@
 """A slow sink behind many events: memory stays where it is, whatever there is to read."""
 
 import json
+import logging
 import subprocess
 import sys
 
@@ -55,6 +56,7 @@ async def main(dsn, page_size, page_bytes):
 
 trio.run(main, sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
 """
+LOG = logging.getLogger("faults")
 MEGABYTE = 2**20
 
 
@@ -94,6 +96,8 @@ async def test_memory_stays_flat_behind_a_slow_sink(fill, dsn, soak):
     applied, before, sizes = run_worker(dsn, 200)
     assert applied == count
     settled, rest = max(sizes[: len(sizes) // 5]), max(sizes[len(sizes) // 5 :])
+    sizes = [size // 1024 for size in (before, settled, rest)]
+    LOG.info("%s events; KiB resident before, settled, at most: %s", count, sizes)
     assert rest - settled < 8 * MEGABYTE, (before, settled, rest)
     assert rest - before < 32 * MEGABYTE, (before, settled, rest)
 

@@ -7,10 +7,14 @@ import attrs
 import pytest
 import trio
 
-from flowstore import AsyncOptions, DaemonSettings, StoreOptions, open_store
+from flowstore import AsyncOptions, DaemonSettings, FlatTable, StoreOptions, open_store
 from flowstore.events import in_sequence
 from flowstore.postgres import Connection
-from flowstore.projections import aggregate_projection
+from flowstore.projections import (
+    Composite,
+    across_streams_projection,
+    aggregate_projection,
+)
 
 SETTINGS = DaemonSettings(
     slow_polling_time=0.01, retry_time=0.01, longest_retry_time=0.05, stop_and_drain_timeout=0.2
@@ -46,11 +50,12 @@ class Recorder:
 @pytest.fixture
 def scene(pg_dsn, schema):
     @asynccontextmanager
-    async def open_scene(*recorders):
+    async def open_scene(*recorders, register=lambda projections: None):
         options = StoreOptions(schema=schema)
         options.events.add_types(Happened)
         for recorder in recorders:
             options.projections.add(recorder)
+        register(options.projections)
         async with open_store(pg_dsn, options) as store:
             async with store.connection() as connection:
                 await connection.execute(
@@ -329,14 +334,23 @@ KINDS = {
     ),
     "transform": lambda projections: projections.transform(by_number),
     "subscription": lambda projections: projections.subscribe("subscriber", subscribe),
+    "flat table": lambda projections: projections.add(
+        FlatTable("flat", key="id", key_type=UUID, columns={"n": int}).on(
+            Happened, set={"n": lambda event: 1 // (event.number - 7)}
+        )
+    ),
+    "composite": lambda projections: projections.add(
+        Composite("both")
+        .stage(aggregate_projection(Total))
+        .stage(across_streams_projection(Split, group_by={Happened: split}))
+    ),
     "any projection": lambda projections: projections.add(aggregate_projection(Total)),
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_poison_in_a_projection_of_each_kind_never_vanishes(kind, scene):
-    async with scene() as store:
-        KINDS[kind](store.options.projections)
+    async with scene(register=KINDS[kind]) as store:
         await append(store)
         async with store.build_projection_daemon(SETTINGS) as daemon:
             await daemon.start_all()

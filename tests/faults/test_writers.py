@@ -5,6 +5,7 @@ early, append to several streams at once, import, and prepare transactions. Ever
 is safe to read that is known to be wrong takes the right one's place, and is caught by that query.
 """
 
+import logging
 import random
 from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
@@ -19,6 +20,7 @@ from flowstore.events import in_sequence
 from flowstore.postgres import Connection
 from flowstore.store import open_event_store
 
+LOG = logging.getLogger("faults")
 SHARDS = 4
 HURRIED = DaemonSettings(slow_polling_time=0.01, fast_polling_time=0.001)
 PAUSES = (0, 0, 0, 0.002, 0.005, 0.01, 0.03)
@@ -233,6 +235,7 @@ async def test_nothing_is_lost_doubled_or_out_of_order(scene, soak):
     for seed in range(soak(1, 5)):
         async with scene() as store:
             verdict = await run_writers(store, soak(40, 200), seed)
+            LOG.info("seed %s, %s shards: %s", seed, SHARDS, verdict)
             assert verdict.is_good, verdict
             assert verdict.set_aside == 0
             assert verdict.stored > 500
