@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, NoReturn, Protocol, TypeAlias, cast
 import attrs
 import trio
 
-from flowstore.errors import SchemaError
+from flowstore.errors import DatabaseUnavailableError, SchemaError
 from flowstore.store._incoming import StreamKey
 from flowstore.store._options import StoreOptions
 from flowstore.store._signals import Signals
@@ -51,6 +51,10 @@ class View(Protocol):
 
     def stream(self, stream: StreamKey) -> list[StoredEvent]:
         """Give a stream's events in version order."""
+        ...
+
+    async def round_trip(self) -> None:
+        """Go to the database and back, before a look at what is there."""
         ...
 
 
@@ -146,6 +150,13 @@ class MemoryDatabase:
         self._open[begun.number] = begun
         return begun
 
+    async def round_trip(self) -> None:
+        """Go to the database and back, before each look at what is committed and each BEGIN.
+
+        It takes no time here. A subclass may let it take some, or fail.
+        """
+        await trio.lowlevel.checkpoint()
+
     async def commit(self, transaction: "Transaction", pause: Pause) -> None:
         """Make everything visible at once; from then on no cancellation stops it."""
         await pause("before commit")
@@ -156,6 +167,7 @@ class MemoryDatabase:
     @asynccontextmanager
     async def transaction(self, pause: Pause) -> "AsyncGenerator[Transaction]":
         """Run a transaction around the block: committed at its end, rolled back by an error."""
+        await self.round_trip()
         begun = self.begin()
         try:
             yield begun
@@ -209,6 +221,7 @@ class Transaction:
     # A dict for its order: who waited goes on in an order that can be repeated.
     _held: dict[Place, None] = attrs.field(factory=dict[Place, None], init=False)
     _is_over: bool = attrs.field(default=False, init=False)
+    _is_terminated: bool = attrs.field(default=False, init=False)
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -235,6 +248,15 @@ class Transaction:
                 found[cast("int", key)] = event
         return [event for _, event in sorted(found.items()) if event is not None]
 
+    async def round_trip(self) -> None:
+        """Go to the database and back.
+
+        Raises:
+            DatabaseUnavailableError: the transaction was terminated.
+        """
+        await self.database.round_trip()
+        self._refuse_terminated()
+
     # -- writing -----------------------------------------------------------------------------
 
     async def lock(self, rows: Rows[K, Any], key: K, seconds: float = math.inf) -> None:
@@ -242,9 +264,12 @@ class Transaction:
 
         Raises:
             LockedOutError: it took too long, or would take for ever.
+            DatabaseUnavailableError: the transaction was terminated, before or meanwhile.
         """
+        self._refuse_terminated()
         place = (rows.name, key)
         await self.database.locks.take(self, place, seconds)
+        self._refuse_terminated()
         self._held[place] = None
 
     def put(self, rows: Rows[K, V], key: K, value: V) -> None:
@@ -276,13 +301,32 @@ class Transaction:
     # -- ending ------------------------------------------------------------------------------
 
     def commit(self) -> None:
-        """Make what was written visible, then let the locks go."""
+        """Make what was written visible, then let the locks go.
+
+        Raises:
+            DatabaseUnavailableError: the transaction was terminated.
+        """
+        self._refuse_terminated()
         self._end(self._written)
 
     def rollback(self) -> None:
         """Forget what was written; nothing if the transaction is over."""
         if not self._is_over:
             self._end({})
+
+    def terminate(self) -> None:
+        """Roll back as a server does that loses or ends the connection: all else is refused."""
+        if not self._is_over:
+            self._is_terminated = True
+            self.rollback()
+            # Also what it waits for, and what it was handed while its task hasn't gone on yet.
+            self.database.locks.forget(self)
+
+    def _refuse_terminated(self) -> None:
+        if self._is_terminated:
+            raise DatabaseUnavailableError(
+                "terminating connection: the transaction was rolled back", sqlstate="57P01"
+            )
 
     def _end(self, written: dict[Place, Any]) -> None:
         self._is_over = True

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from typing import Any, LiteralString
 from uuid import UUID
 
-import trio
-
 from flowstore.events import Event, StreamId, StreamState
 from flowstore.store._event_operations import EventOperations
 from flowstore.store._event_reader import StreamPart, WholeStream
@@ -44,7 +42,7 @@ class MemoryEvents(EventOperations):
 
     async def load(self, event_id: UUID, /) -> Event | None:
         """Give the event with an identity, archived ones too; None if there is none."""
-        await trio.lowlevel.checkpoint()
+        await self._view().round_trip()
         view = self._view()
         sequence = view.get(EVENT_IDS, event_id)
         found = None if sequence is None else view.get(EVENTS, sequence)
@@ -67,7 +65,7 @@ class MemoryEvents(EventOperations):
     async def _stream_rows(
         self, place: tuple[str, StreamId], wanted: StreamPart
     ) -> Sequence[EventRow]:
-        await trio.lowlevel.checkpoint()
+        await self._view().round_trip()
         view = self._view()
         found = view.get(STREAMS, place)
         if found is None or (found.archived and not wanted.include_archived):
@@ -96,7 +94,7 @@ class MemoryEvents(EventOperations):
 
     async def _look(self, stream_id: StreamId) -> tuple[View, StreamKey]:
         place = self._place(stream_id)
-        await trio.lowlevel.checkpoint()
+        await self._view().round_trip()
         return self._view(), place
 
     def _view(self) -> View:

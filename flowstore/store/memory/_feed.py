@@ -27,7 +27,7 @@ class MemoryFeed(Feed):
 
     async def high_water(self, leading_edge_buffer: float) -> int:
         """Give the mark: the position, or the lowest bound that an open append has published."""
-        await trio.lowlevel.checkpoint()
+        await self.database.round_trip()
         position, bound = self.database.position, self.database.bound()
         safe = position if bound is None else min(position, bound)
         self._safe = safe = max(safe, min(self._safe, position))
@@ -42,18 +42,18 @@ class MemoryFeed(Feed):
 
     async def highest_sequence(self) -> int:
         """Give the highest sequence that is visible; 0 if there is none."""
-        await trio.lowlevel.checkpoint()
+        await self.database.round_trip()
         return self.database.highest()
 
     async def sequence_before(self, when: datetime) -> int:
         """Give the highest sequence that was recorded before a time; 0 if there is none."""
-        await trio.lowlevel.checkpoint()
+        await self.database.round_trip()
         events = self.database.between(0, self.database.highest())
         return max((event.sequence for event in events if event.recorded < when), default=0)
 
     async def open_appends(self) -> list[OpenAppend]:
         """List the transactions under way that hold the mark, the lowest bound first."""
-        await trio.lowlevel.checkpoint()
+        await self.database.round_trip()
         now = trio.current_time()
         found = [
             OpenAppend(each.bound, each.number, "flowstore", now - each.begun, "active", None)
@@ -74,7 +74,7 @@ class MemoryFeed(Feed):
     ) -> EventPage:
         """Read and decode at most `limit` events of (floor, mark], and `max_bytes` of JSON."""
         names = frozenset(self._stored_names(tuple(types))) if types else frozenset[str]()
-        await trio.lowlevel.checkpoint()
+        await self.database.round_trip()
         rows: list[EventRow] = []
         size, ceiling = 0, max(floor, mark)
         for event in self.database.between(floor, mark):

@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from datetime import datetime
 
 import attrs
-import trio
 
 from flowstore.events import Event
 from flowstore.store._history import History
@@ -29,7 +28,7 @@ class MemoryHistory(History):
         self, types: Sequence[type], /, *, floor: int, ceiling: int, include_archived: bool
     ) -> AsyncGenerator[Event]:
         """Yield the events of (floor, ceiling], in the order of their sequence."""
-        await trio.lowlevel.checkpoint()
+        await self.view.round_trip()
         for stored in list(self._found(types, floor, ceiling, include_archived=include_archived)):
             yield decode_row(self.engine.codec, stored.row())
 
@@ -37,7 +36,7 @@ class MemoryHistory(History):
         self, types: Sequence[type], /, *, since: datetime, ceiling: int, include_archived: bool
     ) -> tuple[int, bool]:
         """Find the sequence after which all events from a time on lie."""
-        await trio.lowlevel.checkpoint()
+        await self.view.round_trip()
         events = list(self._found(types, 0, ceiling, include_archived=include_archived))
         late = (event.sequence - 1 for event in events if event.timestamp >= since)
         floor = next(late, ceiling)

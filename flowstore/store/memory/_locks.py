@@ -41,6 +41,7 @@ class MemoryLocks(HeldLocks):
     ) -> tuple[int, bool]:
         """Keep others from appending to a stream, as in a database."""
         wait = milliseconds(seconds)
+        await self.database.round_trip()
         held = self._held or self.database.begin()
         try:
             with held.savepoint():

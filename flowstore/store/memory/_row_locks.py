@@ -51,6 +51,10 @@ class RowLocks:
         try:
             with trio.move_on_after(seconds):
                 await entry[1].wait()
+        except BaseException:
+            # Cancelled, and in the same moment handed the row: nobody else would let go of it.
+            self.release(owner, place)
+            raise
         finally:
             self._wanted.pop(owner, None)
             if not entry[1].is_set():
@@ -75,6 +79,16 @@ class RowLocks:
         else:
             del self._holders[place]
             self._queues.pop(place, None)
+
+    def forget(self, owner: Hashable) -> None:
+        """Release what an owner has, and end its wait: its task goes on without the row."""
+        place = self._wanted.pop(owner, None)
+        if place is not None:
+            [entry] = [entry for entry in self._queues[place] if entry[0] is owner]
+            self._queues[place].remove(entry)
+            entry[1].set()
+        for place in [place for place, holder in self._holders.items() if holder is owner]:
+            self.release(owner, place)
 
     def _refuse_circle(self, owner: Hashable, holder: Hashable) -> None:
         """Refuse to wait for whoever waits for us: neither would ever go on."""

@@ -64,6 +64,7 @@ async def hold_append(
     reading = MemoryDocuments(engine, tenant, queue, lend=ReadsFrom(database))
     events = MemoryEvents(engine, reading, queue, EventMarks(), locks)
     events.append(stream_id, *values)
+    await database.round_trip()
     locks.begin()
     try:
         yield await MemoryCommit(engine, tenant, queue, locks).write()

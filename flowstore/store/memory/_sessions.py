@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, LiteralString, NoReturn, TypeVar, cast
 
 import attrs
-import trio
 
 from flowstore.projections import Table
 from flowstore.store._document_session import DocumentSession, ProjectionUnit
@@ -72,7 +71,7 @@ class MemoryDocuments(DocumentSession):
         yield  # what makes it a generator, as the method it stands for
 
     async def _load_rows(self, kind: DocumentType, identities: list[DocumentId]) -> Sequence[Row]:
-        await trio.lowlevel.checkpoint()
+        await self._view().round_trip()
         for identity in identities:
             check_key(identity)
         view, rows = self._view(), documents_of(kind)
@@ -82,7 +81,7 @@ class MemoryDocuments(DocumentSession):
     async def _find_rows(self, kind: DocumentType, equal_to: Mapping[str, Any]) -> Sequence[Row]:
         encode, decode = self._engine.documents.value, json.loads
         wanted = {name: decode(encode(value)) for name, value in equal_to.items()}
-        await trio.lowlevel.checkpoint()
+        await self._view().round_trip()
         found: list[Row] = []
         for (tenant, identity), stored in self._view().scan(documents_of(kind)):
             if tenant == self._tenant and _fits(decode(stored.data), wanted):

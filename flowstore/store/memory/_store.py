@@ -7,7 +7,6 @@ from typing import Any, NoReturn
 from uuid import UUID
 
 import attrs
-import trio
 
 from flowstore.events import DeadLetter, Event, StreamId
 from flowstore.projections import IProjection, produced_by, shard_name
@@ -26,7 +25,7 @@ from flowstore.store.memory._feed import MemoryFeed
 from flowstore.store.memory._opening import memory_engine
 from flowstore.store.memory._progress import MemoryShards
 from flowstore.store.memory._rebuilding import MemoryRebuilding
-from flowstore.store.memory._rows import rows_of
+from flowstore.store.memory._rows import DocumentRows, documents_of, rows_of
 from flowstore.store.memory._session import hold_append, open_memory_session
 from flowstore.store.memory._sessions import MemoryUnit, ReadsFrom
 from flowstore.store.memory._upkeep import export_all, import_all, mask, skip
@@ -149,8 +148,20 @@ class MemoryEventStore(EventStore):
 
     async def progress(self, name_or_type: Any) -> int:
         """Give the last sequence whose effects a projection has committed."""
-        await trio.lowlevel.checkpoint()
+        await self.database.round_trip()
         return self._shards.standing(self._shard(name_or_type)).sequence
+
+    def document_rows(self, document_type: type, version: int = 1) -> DocumentRows:
+        """Name the table in `database` that keeps the documents of a class.
+
+        Args:
+            document_type: the class.
+            version: of the projection that makes them.
+
+        Raises:
+            RegistrationError: the class can't be a document.
+        """
+        return documents_of(self._engine.kind_of(document_type, version))
 
     def table_rows(self, name: str) -> list[dict[str, Any]]:
         """Give the rows of a registered flat table, by their keys' text.
@@ -182,7 +193,7 @@ class MemoryEventStore(EventStore):
 
     async def standing(self, projection: IProjection) -> Claim:
         """Tell where a projection's shard stands, without owning it."""
-        await trio.lowlevel.checkpoint()
+        await self.database.round_trip()
         return self._shards.standing(shard_name(projection))
 
     async def rewind(self, projection: IProjection, sequence: int) -> None:
@@ -245,7 +256,7 @@ class MemoryEventStore(EventStore):
 
     async def durability_warnings(self) -> tuple[str, ...]:
         """Tell of no settings: nobody takes memory for durable."""
-        await trio.lowlevel.checkpoint()
+        await self.database.round_trip()
         return ()
 
     def listening(self) -> AbstractAsyncContextManager[None]:
@@ -279,7 +290,7 @@ class MemoryEventStore(EventStore):
     async def dead_letters(self, name_or_type: Any = None) -> list[DeadLetter]:
         """List the events that a projection, or any, has set aside, by shard and sequence."""
         shard = None if name_or_type is None else self._shard(name_or_type)
-        await trio.lowlevel.checkpoint()
+        await self.database.round_trip()
         return self._shards.letters(shard)
 
     async def retry_dead_letter(self, letter: DeadLetter) -> None:

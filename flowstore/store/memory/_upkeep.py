@@ -6,7 +6,6 @@ from datetime import UTC
 from uuid import UUID
 
 import attrs
-import trio
 
 from flowstore.errors import EventIdConflictError, StreamArchivedError
 from flowstore.events import StreamId
@@ -111,7 +110,7 @@ async def export_all(database: MemoryDatabase, target: ExportTarget, mark: int) 
     """Write every event up to a mark, a line each, and give their number."""
 
     async def read(floor: int) -> Sequence[Row]:
-        await trio.lowlevel.checkpoint()
+        await database.round_trip()
         found = list(database.between(floor, mark))[:EVENTS_AT_ONCE]
         return [(event.sequence, _line(database, event)) for event in found]
 

@@ -1,0 +1,113 @@
+"""What a simulation runs if nothing else is said: accounts, kept inline, in the daemon and live."""
+
+from random import Random
+from typing import Any, Final
+from uuid import UUID
+
+import attrs
+
+from flowstore.events import Event
+from flowstore.projections import AsyncOptions, Lifecycle, ProjectionSession
+from flowstore.store import StoreOptions
+from flowstore.testing._simulation._journal import Journal, JournalProjection
+
+__all__ = ["ACCOUNTS", "Mended", "decide_account", "register_accounts"]
+
+
+@attrs.frozen
+class Deposited:
+    """Money came. What is spoiled can't be journalled before that is mended."""
+
+    amount: int
+    spoiled: bool = False
+
+
+@attrs.frozen
+class Withdrawn:
+    """Money went."""
+
+    amount: int
+
+
+@attrs.frozen
+class Audited:
+    """Somebody looked, which happens rarely."""
+
+
+@attrs.define
+class Account:
+    """Hold an account; what it holds depends on the order of its events."""
+
+    id: UUID
+    balance: int = 0
+    events: int = 0
+    checksum: int = 0
+
+    def apply_deposited(self, event: Deposited) -> None:
+        """Add."""
+        self._count(event.amount)
+
+    def apply_withdrawn(self, event: Withdrawn) -> None:
+        """Take away."""
+        self._count(-event.amount)
+
+    def apply_audited(self, _: Audited) -> None:
+        """Count."""
+        self._count(0)
+
+    def _count(self, amount: int) -> None:
+        self.balance += amount
+        self.events += 1
+        self.checksum = (self.checksum * 31 + amount) % 1_000_003
+
+
+@attrs.define
+class InlineAccount(Account):
+    """Hold the same, written in the transaction that appends."""
+
+
+@attrs.define
+class LiveAccount(Account):
+    """Hold the same, folded whenever it is asked for."""
+
+
+@attrs.define
+class Audits(Journal):
+    """Hold the sequences of the rare events."""
+
+
+@attrs.define
+class Mended:
+    """Say, by being there, that what is spoiled can be journalled by now."""
+
+    id: str
+
+
+ACCOUNTS: Final[tuple[type, ...]] = (Account, InlineAccount, LiveAccount)
+
+
+async def _refuse_spoiled(event: Event, session: ProjectionSession) -> None:
+    data = event.data
+    spoiled = isinstance(data, Deposited) and data.spoiled
+    if spoiled and await session.load(Mended, "mended") is None:
+        raise ValueError(f"the event at {event.sequence} is spoiled")
+
+
+def register_accounts(options: StoreOptions) -> None:
+    """Register accounts of three kinds, a journal of everything, and one of what is rare."""
+    small = AsyncOptions(page_size=7)
+    options.projections.aggregate_streams_with(Account, async_options=small)
+    options.projections.aggregate_streams_with(InlineAccount, lifecycle=Lifecycle.INLINE)
+    options.projections.aggregate_streams_with(LiveAccount, lifecycle=Lifecycle.LIVE)
+    options.projections.add(JournalProjection(_refuse_spoiled))
+    options.projections.add(JournalProjection(name="audits", consumes=(Audited,), produces=Audits))
+
+
+def decide_account(random: Random) -> Any:
+    """Make up an event."""
+    kind, amount = random.random(), random.randint(1, 100)
+    if kind < 0.1:
+        return Audited()
+    if kind < 0.4:
+        return Withdrawn(amount)
+    return Deposited(amount, spoiled=kind > 0.95)

@@ -1,0 +1,124 @@
+"""What the processes of a simulation do: daemons, writers, and somebody who mends."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from random import Random
+
+import trio
+
+from flowstore.errors import DatabaseError
+from flowstore.testing._memory_store import MemoryStore
+from flowstore.testing._simulation._accounts import Mended
+from flowstore.testing._simulation._processes import Process
+from flowstore.testing._simulation._scenario import (
+    AbortedError,
+    Scenario,
+    Writer,
+    append_some,
+)
+from flowstore.testing._simulation._trace import Trace
+
+__all__ = ["run_daemon", "run_mender", "run_writer", "trace_logger"]
+
+
+class _ToTrace(logging.Handler):
+    """Write what a daemon logs into the trace."""
+
+    def __init__(self, trace: Trace, who: str) -> None:
+        super().__init__(logging.WARNING)
+        self._trace, self._who = trace, who
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Note a message."""
+        self._trace.note(self._who, f"logs: {record.getMessage()}")
+
+
+def trace_logger(trace: Trace, who: str) -> logging.Logger:
+    """Make a logger that belongs to no other."""
+    logger = logging.Logger(who)
+    logger.addHandler(_ToTrace(trace, who))
+    return logger
+
+
+async def run_daemon(
+    store: MemoryStore, scenario: Scenario, logger: logging.Logger, stop: trio.Event
+) -> None:
+    """Run a daemon until it is told to stop, or a shard of it fails, which ends the process."""
+    async with store.build_projection_daemon(scenario.settings, logger) as daemon:
+        await daemon.start_all()
+        async with trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                async for status in daemon.watch():
+                    if status.state == "failed":
+                        nursery.cancel_scope.cancel()
+
+            nursery.start_soon(watch)
+            await stop.wait()
+            nursery.cancel_scope.cancel()
+
+
+async def run_writer(writer: Writer, process: Process, scenario: Scenario, turns: list[int]) -> None:
+    """Take the turns that are left, spread over the time that the trouble lasts.
+
+    Args:
+        writer: the writer, in this process.
+        process: the process.
+        scenario: what is to be done.
+        turns: those that are left; one that was begun is over, also for a process that was killed.
+    """
+    draw = writer.random
+    while turns:
+        turns.pop()
+        await trio.sleep(draw.uniform(0, 2 * scenario.duration / scenario.turns))
+        process.may_abort = draw.random() < scenario.aborts
+        try:
+            if scenario.write is not None:
+                await scenario.write(writer)
+            else:
+                await append_some(writer, scenario.decide)
+        except AbortedError:
+            continue
+        except DatabaseError:
+            continue  # not known whether it stands; whoever writes decides what to do then
+        finally:
+            process.may_abort = False
+
+
+async def run_mender(store: MemoryStore, draw: Random, duration: float, trace: Trace) -> None:
+    """Mend what is spoiled at some time, and from then on retry what was set aside."""
+    await trio.sleep(draw.uniform(0, duration * 0.6))
+    await patiently(lambda: mend(store))
+    trace.note("operator", "has mended what was spoiled")
+    while True:
+        await trio.sleep(draw.uniform(0, duration * 0.15))
+        await patiently(lambda: retry_letters(store, trace, "operator"))
+
+
+async def mend(store: MemoryStore) -> None:
+    """Have spoiled events be applicable."""
+    async with store.session() as session:
+        session.store(Mended("mended"))
+        await session.save_changes()
+
+
+async def retry_letters(store: MemoryStore, trace: Trace, who: str) -> None:
+    """Retry what was set aside, one after the other; what fails again stays there."""
+    for letter in await store.dead_letters():
+        try:
+            await store.retry_dead_letter(letter)
+        except DatabaseError:
+            raise
+        except Exception as error:  # noqa: BLE001  a projection's own, whatever it is
+            trace.note(who, f"retries {letter.sequence} of {letter.shard!r} in vain: {error}")
+
+
+async def patiently(work: Callable[[], Awaitable[None]]) -> None:
+    """Do something again until the database is there for it."""
+    while True:
+        try:
+            await work()
+        except DatabaseError:
+            await trio.sleep(0.05)
+        else:
+            return

@@ -1,0 +1,169 @@
+"""Running a scenario by a seed, and telling what went wrong."""
+
+from random import Random
+
+import attrs
+import trio
+
+from flowstore.errors import StaleResultsError
+from flowstore.testing._determinism import Schedule, run_seeded
+from flowstore.testing._memory_store import MemoryStore
+from flowstore.testing._simulation._endings import (
+    check_alike,
+    check_appends,
+    compare,
+    documents_of_store,
+    replay,
+)
+from flowstore.testing._simulation._processes import Process
+from flowstore.testing._simulation._roles import retry_letters, trace_logger
+from flowstore.testing._simulation._scenario import Scenario, default_scenario
+from flowstore.testing._simulation._trace import Trace, Violation, story
+from flowstore.testing._simulation._world import World
+
+__all__ = ["Simulation", "SimulationError", "simulate"]
+
+
+class SimulationError(AssertionError):
+    """A law was broken; the message tells the seed, and what happened before.
+
+    Attributes:
+        seed: runs it again.
+        scenario: the scenario's name.
+        violation: what must not have happened.
+        trace: everything that happened, a line each.
+    """
+
+    def __init__(
+        self, seed: int, scenario: str, violation: Violation, told: str, trace: tuple[str, ...]
+    ) -> None:
+        named = "" if scenario == "default" else f" --scenario {scenario}"
+        super().__init__(
+            f"{violation.law}: {violation.what}\n{told}\n"
+            f"seed {seed}; again with: flowstore sim --seed {seed}{named}"
+        )
+        self.seed = seed
+        self.scenario = scenario
+        self.violation = violation
+        self.trace = trace
+
+
+@attrs.frozen
+class Simulation:
+    """Hold what happened in a run that broke no law.
+
+    Attributes:
+        seed: runs it again.
+        trace: everything that happened, a line each.
+        events: how many were committed.
+        crashes: how many processes were killed.
+        seconds: how long it took, of virtual time.
+        turns: how often the event loop went round.
+    """
+
+    seed: int
+    trace: tuple[str, ...] = attrs.field(repr=False)
+    events: int
+    crashes: int
+    seconds: float
+    turns: int
+
+
+def simulate(scenario: Scenario | None = None, *, seed: int) -> Simulation:
+    """Run a scenario in virtual time; what is drawn, and in which order tasks run, is the seed's.
+
+    The same seed gives the same trace in every process, on one version of Python and of trio.
+    It may be called where no event loop runs.
+
+    Args:
+        scenario: what runs, and what happens to it; None takes the default one.
+        seed: any whole number.
+
+    Raises:
+        SimulationError: a law was broken.
+        NotDeterministicError: this version of trio lacks what is needed.
+        Exception: what the scenario's own functions raise, where no law waits for it.
+    """
+    run = _Run(scenario or default_scenario(), seed)
+    try:
+        run_seeded(run.main, seed=seed, schedule=run.schedule)
+    finally:
+        # Whatever else there is, a broken law comes before it.
+        if run.trace.violation is not None:
+            raise run.error(run.trace.violation)
+    return run.result()
+
+
+class _Run:
+    def __init__(self, scenario: Scenario, seed: int) -> None:
+        self.scenario, self.seed = scenario, seed
+        self.scope = trio.CancelScope()
+        self.trace = Trace(self.scope.cancel)
+        self.schedule = Schedule(self._stuck)
+        self.seconds = 0.0
+        self.events = 0
+
+    def _stuck(self) -> None:
+        self.trace.violate("liveness", "tasks wake each other for ever, and no time passes")
+
+    async def main(self) -> None:
+        async with trio.open_nursery() as nursery:
+            world = World(self.scenario, self.seed, self.trace, self.schedule, nursery)
+            try:
+                with self.scope:
+                    world.populate()
+                    await self._tell(world)
+            finally:
+                self.seconds = trio.current_time()
+                self.events = len(list(world.database.between(0, world.database.highest())))
+                world.close()
+                nursery.cancel_scope.cancel()
+
+    async def _tell(self, world: World) -> None:
+        await trio.sleep(self.scenario.duration)
+        world.nemesis.make_peace()
+        with trio.move_on_after(self.scenario.heal_within) as healing:
+            await world.writers_are_through()
+        if healing.cancelled_caught:
+            self.trace.violate("liveness", "a writer never came to its end")
+        check_appends(self.trace, world.database, world.writers)
+        checker = world.processes.spawn(
+            "checker", "operator", lambda process: self._check(world, process)
+        )
+        with trio.move_on_after(self.scenario.heal_within * 4) as checking:
+            await checker.ended.wait()
+        if checking.cancelled_caught:
+            self.trace.violate("liveness", "the checks at the end never came to their end")
+
+    async def _check(self, world: World, process: Process) -> None:
+        store = world.store(process)
+        logger = trace_logger(self.trace, process.name)
+        async with store.build_projection_daemon(self.scenario.settings, logger) as daemon:
+            try:
+                await daemon.wait_for_non_stale_results(self.scenario.heal_within)
+            except StaleResultsError as error:
+                told = "; ".join(error.places)
+                self.trace.violate("liveness", f"no shard may stand still for ever: {told}")
+            await retry_letters(store, self.trace, process.name)
+            await world.daemons_have_stopped()
+            await self._compare(world, store)
+            draw = Random(f"{self.seed} rebuild")  # noqa: S311  what is drawn keeps no secret
+            if draw.random() < self.scenario.rebuilds:
+                await daemon.rebuild_all()
+                await self._compare(world, store)
+
+    async def _compare(self, world: World, store: MemoryStore) -> None:
+        await check_alike(self.trace, store, self.scenario)
+        ...
+
+    def error(self, violation: Violation) -> SimulationError:
+        told = story(self.trace.moments, violation)
+        lines = tuple(self.trace.lines())
+        return SimulationError(self.seed, self.scenario.name, violation, told, lines)
+
+    def result(self) -> Simulation:
+        lines = tuple(self.trace.lines())
+        crashes = sum("CRASHES" in line for line in lines)
+        return Simulation(
+            self.seed, lines, self.events, crashes, self.seconds, self.schedule.turns
+        )

@@ -1,0 +1,86 @@
+"""What happened, line by line, and what went wrong first."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import attrs
+import trio
+
+__all__ = ["Moment", "Trace", "Violation"]
+
+_BEFORE: Final = 40
+"""Lines that a story tells of what came before the violation."""
+
+
+@attrs.frozen
+class Moment:
+    """Hold something that happened.
+
+    Attributes:
+        at: seconds since the beginning, of virtual time.
+        who: the process; empty for the world around.
+        what: in words.
+    """
+
+    at: float
+    who: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.at:9.4f}  {self.who:<12} {self.what}"
+
+
+@attrs.frozen
+class Violation:
+    """Hold what must not happen, and did.
+
+    Attributes:
+        law: which one was broken: order, exactly once, no skip, one owner, agreement, liveness or
+            appends.
+        what: what was found, and what was expected.
+        line: how many moments came before it.
+    """
+
+    law: str
+    what: str
+    line: int
+
+
+@attrs.define(eq=False)
+class Trace:
+    """Note what happens, until it is closed.
+
+    Attributes:
+        moments: what happened.
+        violation: what went wrong first; None so far.
+        broken: is called when something goes wrong.
+    """
+
+    broken: Callable[[], None]
+    moments: list[Moment] = attrs.field(factory=list[Moment], init=False)
+    violation: Violation | None = attrs.field(default=None, init=False)
+    is_closed: bool = attrs.field(default=False, init=False)
+
+    def note(self, who: str, what: str) -> None:
+        """Add a moment."""
+        if not self.is_closed:
+            self.moments.append(Moment(trio.current_time(), who, what))
+
+    def violate(self, law: str, what: str) -> None:
+        """Add what must not happen; the first one ends the run."""
+        if self.is_closed or self.violation is not None:
+            return
+        self.violation = Violation(law, what, len(self.moments))
+        self.note("", f"VIOLATED {law}: {what}")
+        self.broken()
+
+    def lines(self) -> list[str]:
+        """Give what happened as text."""
+        return [str(moment) for moment in self.moments]
+
+
+def story(moments: Sequence[Moment], violation: Violation) -> str:
+    """Tell what came before a violation, and it."""
+    begin = max(0, violation.line - _BEFORE)
+    left = [f"  ... {begin} lines before"] if begin else []
+    return "\n".join([*left, *map(str, moments[begin : violation.line + 1])])
