@@ -18,7 +18,7 @@ __all__ = ["main"]
 EXIT_INTERRUPTED = 130
 _EXIT_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 
-_COMMANDS = {"db": "flowstore.cli._db", "demo": "flowstore.cli._demo"}
+_COMMANDS = {"db": "flowstore.cli._db", "demo": "flowstore.cli._demo", "sim": "flowstore.cli._sim"}
 
 _DEMO = """\
 Publishes the history of each repository as one stream of events, while the projection daemon folds
@@ -38,6 +38,13 @@ every store has.
 
 exit status: 0 done, 1 the schema isn't what is needed and can't be brought there or wasn't to be,
 2 wrong command line or application, 3 the database refused or can't be reached, 130 Ctrl-C."""
+
+_SIM = """\
+Runs store, daemons and writers in one process and in virtual time, where processes are killed and
+stopped, replies are lost and the database restarts, and holds every commit against the laws of
+order. What happens is drawn by a seed: the same seed gives the same run again.
+
+exit status: 0 every law holds, 1 one is broken, 2 wrong command line or scenario, 130 Ctrl-C."""
 
 _DB_ACTIONS = {
     "apply": "create what is missing, in one transaction",
@@ -94,7 +101,48 @@ def _parser() -> argparse.ArgumentParser:
     actions = db.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, told in _DB_ACTIONS.items():
         _add_db_options(actions.add_parser(name, help=told, description=f"{told}."), name)
+    sim = commands.add_parser(
+        "sim",
+        help="simulate crashes, and hold every commit against the laws of order",
+        description=_SIM,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_sim_options(sim)
     return parser
+
+
+def _add_sim_options(sim: argparse.ArgumentParser) -> None:
+    what = sim.add_mutually_exclusive_group()
+    what.add_argument(
+        "--seed", type=int, metavar="N", help="run one seed, and print all that happens"
+    )
+    what.add_argument(
+        "--seeds",
+        type=_count,
+        default=100,
+        metavar="N",
+        help="run so many seeds (default: %(default)s)",
+    )
+    sim.add_argument(
+        "--first",
+        type=int,
+        default=0,
+        metavar="N",
+        help="the first of the seeds (default: %(default)s)",
+    )
+    sim.add_argument(
+        "--scenario",
+        default="default",
+        metavar="NAME",
+        help="'default', or where yours is, as MODULE:ATTRIBUTE (default: %(default)s)",
+    )
+    sim.add_argument(
+        "--jobs",
+        type=_count,
+        metavar="N",
+        help="processes that share the seeds (default: one a processor)",
+    )
+    sim.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
 
 
 def _add_db_options(action: argparse.ArgumentParser, name: str) -> None:
@@ -154,7 +202,7 @@ def _add_demo_options(demo: argparse.ArgumentParser) -> None:
 
 
 def _count(text: str) -> int:
-    """Read a number of events; thousands may be set apart as in 100_000."""
+    """Read a number of things; thousands may be set apart as in 100_000."""
     try:
         number = int(text)
     except ValueError:

@@ -5,6 +5,8 @@ Hypothesis uses, and on the queue of tasks that are ready. `check_trio` says wha
 and a test asks it with every trio that this is run with.
 """
 
+# ruff: noqa: SLF001  this module is there to keep trio's inside in one place
+
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
@@ -14,12 +16,15 @@ from typing import Any, Final, TypeVar
 
 import attrs
 import trio
-from trio._core import _run as trio_run  # pyright: ignore[reportPrivateUsage]
+from trio._core import _run  # pyright: ignore[reportPrivateUsage]
 from trio.testing import MockClock
 
 from flowstore.errors import FlowstoreError
 
 __all__ = ["NotDeterministicError", "Schedule", "check_trio", "run_seeded"]
+
+_trio: Any = _run
+"""Looked at as it is at run time: what is used of it is in no stub."""
 
 _T = TypeVar("_T")
 
@@ -41,14 +46,14 @@ def check_trio() -> None:
     """
     runner, task = (
         {field.name for field in attrs.fields(kind)} if attrs.has(kind) else set[str]()
-        for kind in (getattr(trio_run, "Runner", object), trio.lowlevel.Task)
+        for kind in (getattr(_trio, "Runner", object), trio.lowlevel.Task)
     )
     needed = {
         "_ALLOW_DETERMINISTIC_SCHEDULING": isinstance(
-            getattr(trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING", None), bool
+            getattr(_trio, "_ALLOW_DETERMINISTIC_SCHEDULING", None), bool
         ),
-        "_r": isinstance(getattr(trio_run, "_r", None), random.Random),
-        "GLOBAL_RUN_CONTEXT": hasattr(trio_run, "GLOBAL_RUN_CONTEXT"),
+        "_r": isinstance(getattr(_trio, "_r", None), random.Random),
+        "GLOBAL_RUN_CONTEXT": hasattr(_trio, "GLOBAL_RUN_CONTEXT"),
         "Runner.runq": "runq" in runner,
         "Task.context": "context" in task,
         "Task._counter": "_counter" in task,
@@ -137,7 +142,8 @@ class Schedule(trio.abc.Instrument):
     def before_run(self) -> None:
         """Put a queue that knows the held groups in the place of trio's."""
         self._ready = _Ready(self._held)
-        trio_run.GLOBAL_RUN_CONTEXT.runner.runq = self._ready
+        runner: Any = _trio.GLOBAL_RUN_CONTEXT.runner
+        runner.runq = self._ready
 
     def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002  trio's signature
         """Count the turn, and act where no task is in the middle of anything."""
@@ -160,12 +166,12 @@ def run_seeded(main: Callable[[], Awaitable[_T]], *, seed: int | str, schedule: 
         Exception: what the function raises.
     """
     check_trio()
-    allowed, state = trio_run._ALLOW_DETERMINISTIC_SCHEDULING, trio_run._r.getstate()  # noqa: SLF001
-    trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]  # noqa: SLF001
-    trio_run._r.seed(f"{seed} schedule")  # noqa: SLF001
+    allowed, state = _trio._ALLOW_DETERMINISTIC_SCHEDULING, _trio._r.getstate()
+    _trio._ALLOW_DETERMINISTIC_SCHEDULING = True
+    _trio._r.seed(f"{seed} schedule")
     try:
         clock = MockClock(autojump_threshold=0)
         return trio.run(main, clock=clock, instruments=[schedule])
     finally:
-        trio_run._ALLOW_DETERMINISTIC_SCHEDULING = allowed  # type: ignore[misc]  # noqa: SLF001
-        trio_run._r.setstate(state)  # noqa: SLF001
+        _trio._ALLOW_DETERMINISTIC_SCHEDULING = allowed
+        _trio._r.setstate(state)

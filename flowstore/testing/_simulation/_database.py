@@ -6,8 +6,15 @@ from typing import Any, Protocol
 import attrs
 import trio
 
-
-from flowstore.store.memory import MemoryDatabase, NotInMemoryError, Place, Rows, Signals, Transaction
+from flowstore.store.memory import (
+    PROGRESS,
+    MemoryDatabase,
+    NotInMemoryError,
+    Place,
+    Rows,
+    Signals,
+    Transaction,
+)
 
 __all__ = ["SimulatedDatabase", "Witness"]
 
@@ -79,6 +86,11 @@ class SimulatedDatabase(MemoryDatabase):
         super().end(transaction, written)
         if self.witness is not None:
             self.witness.ended(transaction, before, written)
+
+    def edits(self, shard: str) -> int:
+        """Tell how often a shard's documents were written to beside its owner."""
+        claim = self.get(PROGRESS, shard)
+        return 0 if claim is None else claim.edits
 
     def copied(self, without: Collection[str]) -> MemoryDatabase:
         """Copy what is committed to a database of its own, but for some tables."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import attrs
 
-from flowstore.events import DeadLetter
+from flowstore.events import DeadLetter  # noqa: TC001  as all imports, at run time
 from flowstore.projections import Registration, shard_name
 from flowstore.store import Claim
 from flowstore.store._names import stored_tenant
@@ -146,7 +146,9 @@ class Laws:
         has = _sequences(change.after[place]) if is_written else []
         letters = self._letters_of(shard, change)
         if old is not None and new is not None and new.epoch != old.epoch:
-            self._expect(shard, has, had if new.sequence == old.sequence else [], "begins anew with")
+            self._expect(
+                shard, has, had if new.sequence == old.sequence else [], "begins anew with"
+            )
             return
         if has[: len(had)] != had:
             self._trace.violate(
@@ -191,9 +193,7 @@ class Laws:
 
     def _letters_of(self, shard: _Shard, change: _Change) -> "_Letters":
         letters: list[tuple[DeadLetter | None, DeadLetter | None]] = [
-            (old, new)
-            for key, old, new in change.of(DEAD_LETTERS.name)
-            if key[0] == shard.name
+            (old, new) for key, old, new in change.of(DEAD_LETTERS.name) if key[0] == shard.name
         ]
         for _, new in letters:
             if new is not None:

@@ -1,7 +1,7 @@
 """Processes that live in one event loop, and can be killed or stopped as real ones."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import attrs
 import trio
@@ -139,7 +139,8 @@ class Processes:
             self._schedule.let_go(process)
 
 
-def _told(error: BaseException) -> str:
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+def _told(error: Exception) -> str:
+    if isinstance(error, ExceptionGroup):
+        members = cast("ExceptionGroup[Exception]", error).exceptions
+        return "; ".join(map(_told, members))
     return f"{type(error).__name__}: {error}"

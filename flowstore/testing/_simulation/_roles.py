@@ -6,12 +6,11 @@ from random import Random
 
 import trio
 
-from flowstore.errors import DatabaseError
+from flowstore.errors import DatabaseError, FlowstoreError
 from flowstore.testing._memory_store import MemoryStore
 from flowstore.testing._simulation._accounts import Mended
 from flowstore.testing._simulation._processes import Process
 from flowstore.testing._simulation._scenario import (
-    AbortedError,
     Scenario,
     Writer,
     append_some,
@@ -35,7 +34,7 @@ class _ToTrace(logging.Handler):
 
 def trace_logger(trace: Trace, who: str) -> logging.Logger:
     """Make a logger that belongs to no other."""
-    logger = logging.Logger(who)
+    logger = logging.Logger(who)  # noqa: LOG001  as it says
     logger.addHandler(_ToTrace(trace, who))
     return logger
 
@@ -58,7 +57,9 @@ async def run_daemon(
             nursery.cancel_scope.cancel()
 
 
-async def run_writer(writer: Writer, process: Process, scenario: Scenario, turns: list[int]) -> None:
+async def run_writer(
+    writer: Writer, process: Process, scenario: Scenario, turns: list[int], trace: Trace
+) -> None:
     """Take the turns that are left, spread over the time that the trouble lasts.
 
     Args:
@@ -66,6 +67,7 @@ async def run_writer(writer: Writer, process: Process, scenario: Scenario, turns
         process: the process.
         scenario: what is to be done.
         turns: those that are left; one that was begun is over, also for a process that was killed.
+        trace: is told of what fails.
     """
     draw = writer.random
     while turns:
@@ -77,10 +79,11 @@ async def run_writer(writer: Writer, process: Process, scenario: Scenario, turns
                 await scenario.write(writer)
             else:
                 await append_some(writer, scenario.decide)
-        except AbortedError:
-            continue
-        except DatabaseError:
-            continue  # not known whether it stands; whoever writes decides what to do then
+        except FlowstoreError as error:
+            # Given up on purpose, refused, or not known whether it stands: the next turn comes.
+            trace.note(writer.name, f"fails with {type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001  whatever the scenario's own function raises
+            trace.violate("scenario", f"{writer.name}: {type(error).__name__}: {error}")
         finally:
             process.may_abort = False
 

@@ -7,12 +7,19 @@ from uuid import UUID
 
 import attrs
 import trio
+from cattrs import Converter
 
+from flowstore.codec import make_converter
 from flowstore.daemon import DaemonSettings, Store
-from flowstore.errors import ConcurrencyError, DatabaseUnavailableError, FlowstoreError
+from flowstore.errors import (
+    ConcurrencyError,
+    DatabaseUnavailableError,
+    FlowstoreError,
+    StreamNotFoundError,
+)
 from flowstore.store import Session, StoreOptions
-from flowstore.testing._nemesis import Faults
 from flowstore.testing._simulation._accounts import ACCOUNTS, decide_account, register_accounts
+from flowstore.testing._simulation._faults import Faults
 
 __all__ = ["AbortedError", "Scenario", "Writer"]
 
@@ -104,6 +111,8 @@ class Scenario:
     duration: float = 2.0
     heal_within: float = 60.0
     rebuilds: float = 0.25
+    # One for all stores of all runs: what it works out about classes costs more than a run.
+    converter: Converter = attrs.field(factory=make_converter, init=False, repr=False, eq=False)
 
 
 def default_scenario() -> Scenario:
@@ -125,8 +134,8 @@ async def append_some(writer: Writer, decide: Callable[[Random], Any]) -> None:
             else:
                 session.events.append(stream, *events)
             await writer.save(session)
-        except ConcurrencyError:
-            return  # somebody else was faster: this one has nothing to say any more
+        except (ConcurrencyError, StreamNotFoundError):
+            return  # somebody else was faster, or nobody was: there is nothing to say then
 
 
 def new_streams(random: Random, options: StoreOptions, count: int) -> list[Any]:

@@ -1,21 +1,20 @@
 """The world of one simulation: database, processes, who makes trouble, and who looks."""
 
 from collections.abc import Mapping
-from functools import partial
 from random import Random
 from typing import Any
 
-import attrs
 import trio
 
+from flowstore.codec import EventRegistry
 from flowstore.store import StoreOptions
-from flowstore.store.memory import CommitStep, Pause, Place, Transaction
+from flowstore.store.memory import CommitStep, Place, Transaction
 from flowstore.testing._determinism import Schedule
 from flowstore.testing._memory_store import MemoryStore
-from flowstore.testing._nemesis import Nemesis
 from flowstore.testing._simulation._database import SimulatedDatabase
 from flowstore.testing._simulation._journal import add_journal
 from flowstore.testing._simulation._laws import Laws
+from flowstore.testing._simulation._nemesis import Nemesis
 from flowstore.testing._simulation._processes import Process, Processes
 from flowstore.testing._simulation._roles import (
     run_daemon,
@@ -44,7 +43,8 @@ class World:
         processes: those that are there.
         nemesis: who makes trouble.
         writers: those who append.
-        may_daemons_run: not set any more once daemons are to stop.
+        stop_daemons: set once daemons are to stop.
+        common: the connection of all who run no projections in a daemon.
     """
 
     def __init__(
@@ -70,27 +70,29 @@ class World:
         self._has_written: list[trio.Event] = []
         self._daemon_stopped = trio.Event()
         self._forked = 0
-        self._laws = Laws(trace, self.database, MemoryStore(self.options()))
+        self.common = self.store()
+        self._laws = Laws(trace, self.database, self.common)
         self.database.witness = self
 
     def options(self) -> StoreOptions:
         """Make the options of a process' store, with projections that no other process has."""
-        options = StoreOptions()
+        options = StoreOptions(events=EventRegistry(converter=self.scenario.converter))
         self.scenario.register(options)
         add_journal(options)
         return options
 
-    def store(self, process: Process) -> MemoryStore:
-        """Make a process' connection to the database."""
-        pause: Pause = partial(self._at_step, process)
-        return MemoryStore(self.options(), database=self.database, pause=pause, random=self._ids)
+    def store(self) -> MemoryStore:
+        """Make a connection to the database, with projections that nobody else has."""
+        return MemoryStore(
+            self.options(), database=self.database, pause=self._at_step, random=self._ids
+        )
 
     # -- who is there ------------------------------------------------------------------------
 
     def populate(self) -> None:
         """Have everybody begin."""
         scenario = self.scenario
-        streams = new_streams(self._ids, self.options(), scenario.streams)
+        streams = new_streams(self._ids, self.common.options, scenario.streams)
         for number in range(1, scenario.writers + 1):
             done = trio.Event()
             self._has_written.append(done)
@@ -105,9 +107,9 @@ class World:
         recorded: list[Any] = []
 
         async def write(process: Process) -> None:
-            writer = Writer(name, self.store(process), draw, streams, recorded)
+            writer = Writer(name, self.common, draw, streams, recorded)
             self.writers.append(writer)
-            await run_writer(writer, process, self.scenario, turns)
+            await run_writer(writer, process, self.scenario, turns, self.trace)
 
         while turns:
             await self.processes.spawn(name, "writer", write).ended.wait()
@@ -124,14 +126,14 @@ class World:
 
     async def _project(self, process: Process) -> None:
         logger = trace_logger(self.trace, process.name)
-        await run_daemon(self.store(process), self.scenario, logger, self.stop_daemons)
+        await run_daemon(self.store(), self.scenario, logger, self.stop_daemons)
 
     def _fork(self) -> None:
         self._forked += 1
         self.processes.spawn(f"daemon-{self._forked + 1}", "daemon", self._project)
 
-    async def _mend(self, process: Process) -> None:
-        await run_mender(self.store(process), self._draw, self.scenario.duration, self.trace)
+    async def _mend(self, _process: Process) -> None:
+        await run_mender(self.common, self._draw, self.scenario.duration, self.trace)
 
     async def writers_are_through(self) -> None:
         """Wait until everything is written."""
@@ -179,9 +181,10 @@ class World:
         """Tell whether an append is to wake nobody."""
         return not self.trace.is_closed and self.nemesis.loses_notification()
 
-    async def _at_step(self, process: Process, step: CommitStep) -> None:
+    async def _at_step(self, step: CommitStep) -> None:
         await trio.lowlevel.checkpoint()
-        if self.trace.is_closed:
+        process = self.processes.current()
+        if self.trace.is_closed or process is None:
             return
         if process.role == "writer" and step == "numbers drawn":
             if process.may_abort:
