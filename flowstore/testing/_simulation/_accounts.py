@@ -94,11 +94,10 @@ async def _refuse_spoiled(event: Event, session: ProjectionSession) -> None:
 
 
 def register_accounts(options: StoreOptions) -> None:
-    """Register accounts of three kinds, a journal of everything, and one of what is rare."""
+    """Register accounts inline and in the daemon, a journal of everything, and one of what is rare."""
     small = AsyncOptions(page_size=7)
     options.projections.aggregate_streams_with(Account, async_options=small)
     options.projections.aggregate_streams_with(InlineAccount, lifecycle=Lifecycle.INLINE)
-    options.projections.aggregate_streams_with(LiveAccount, lifecycle=Lifecycle.LIVE)
     options.projections.add(JournalProjection(_refuse_spoiled))
     options.projections.add(JournalProjection(name="audits", consumes=(Audited,), produces=Audits))
 

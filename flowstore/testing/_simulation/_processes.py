@@ -47,13 +47,14 @@ class Processes:
     by the server. Stopped, they go on later, and find the world as it has become.
 
     Attributes:
+        nursery: where their tasks live; to be set before the first one is started.
         swept: set when everything is over and what is left of all processes is swept up.
     """
 
     _schedule: Schedule
     _trace: Trace
-    _nursery: trio.Nursery
     _database: MemoryDatabase
+    nursery: trio.Nursery = attrs.field(init=False)
     _alive: list[Process] = attrs.field(factory=list[Process], init=False)
     swept: trio.Event = attrs.field(factory=trio.Event, init=False)
     _owners: dict[int, Process] = attrs.field(factory=dict[int, Process], init=False)
@@ -82,13 +83,13 @@ class Processes:
         self._alive.append(process)
         self._trace.note(name, "starts")
         with self._schedule.within(process):
-            self._nursery.start_soon(self._live, process, body)
+            self.nursery.start_soon(self._live, process, body)
         return process
 
     def spawn_helper(self, work: Callable[..., Awaitable[None]], *args: Any) -> None:
         """Start a task of the world, which belongs to no process and can't be killed."""
         with self._schedule.within(None):
-            self._nursery.start_soon(work, *args)
+            self.nursery.start_soon(work, *args)
 
     async def _live(self, process: Process, body: Body) -> None:
         try:

@@ -100,15 +100,15 @@ class Scenario:
     write: Write | None = None
     alike: Sequence[type] = ()
     writers: int = 3
-    turns: int = 8
+    turns: int = 7
     streams: int = 4
     aborts: float = 0.1
     longest_open: float = 0.1
     settings: DaemonSettings = attrs.field(
-        factory=lambda: DaemonSettings(fast_polling_time=0.01, retry_time=0.02)
+        factory=lambda: DaemonSettings(fast_polling_time=0.02, retry_time=0.02)
     )
     faults: Faults = attrs.field(factory=Faults)
-    duration: float = 2.0
+    duration: float = 1.5
     heal_within: float = 60.0
     rebuilds: float = 0.25
     # One for all stores of all runs: what it works out about classes costs more than a run.

@@ -111,11 +111,11 @@ class _Run:
         self.trace.violate("liveness", "tasks wake each other for ever, and no time passes")
 
     async def main(self) -> None:
+        world = World(self.scenario, self.seed, self.trace, self.schedule)
         async with trio.open_nursery() as nursery:
-            world = World(self.scenario, self.seed, self.trace, self.schedule, nursery)
             try:
                 with self.scope:
-                    world.populate()
+                    world.populate(nursery)
                     await self._tell(world)
             finally:
                 self.seconds = trio.current_time()

@@ -47,13 +47,11 @@ class World:
         common: the connection of all who run no projections in a daemon.
     """
 
-    def __init__(
-        self, scenario: Scenario, seed: int, trace: Trace, schedule: Schedule, nursery: trio.Nursery
-    ) -> None:
+    def __init__(self, scenario: Scenario, seed: int, trace: Trace, schedule: Schedule) -> None:
         self.scenario = scenario
         self.trace = trace
         self.database = SimulatedDatabase()
-        self.processes = Processes(schedule, trace, nursery, self.database)
+        self.processes = Processes(schedule, trace, self.database)
         self.nemesis = Nemesis(
             scenario.faults,
             Random(f"{seed} nemesis"),  # noqa: S311  what is drawn keeps no secret
@@ -64,7 +62,6 @@ class World:
         )
         self.stop_daemons = trio.Event()
         self.writers: list[Writer] = []
-        self._nursery = nursery
         self._draw = Random(f"{seed} world")  # noqa: S311  as above
         self._ids = Random(f"{seed} ids")  # noqa: S311  as above
         self._has_written: list[trio.Event] = []
@@ -89,16 +86,17 @@ class World:
 
     # -- who is there ------------------------------------------------------------------------
 
-    def populate(self) -> None:
+    def populate(self, nursery: trio.Nursery) -> None:
         """Have everybody begin."""
+        self.processes.nursery = nursery
         scenario = self.scenario
         streams = new_streams(self._ids, self.common.options, scenario.streams)
         for number in range(1, scenario.writers + 1):
             done = trio.Event()
             self._has_written.append(done)
-            self._nursery.start_soon(self._keep_writing, number, streams, done)
-        self._nursery.start_soon(self._keep_daemon)
-        self._nursery.start_soon(self.nemesis.run, scenario.duration)
+            nursery.start_soon(self._keep_writing, number, streams, done)
+        nursery.start_soon(self._keep_daemon)
+        nursery.start_soon(self.nemesis.run, scenario.duration)
         self.processes.spawn("operator", "operator", self._mend)
 
     async def _keep_writing(self, number: int, streams: list[Any], done: trio.Event) -> None:
@@ -118,10 +116,12 @@ class World:
 
     async def _keep_daemon(self) -> None:
         """Start the daemon again whenever it ends, as an orchestrator would."""
+        starts = 0
         while not self.stop_daemons.is_set():
+            starts += 1
             process = self.processes.spawn("daemon", "daemon", self._project)
             await process.ended.wait()
-            await trio.sleep(self._draw.uniform(0.01, 0.2))
+            await trio.sleep(self._draw.uniform(0.01, 0.05 * min(starts, 40)))
         self._daemon_stopped.set()
 
     async def _project(self, process: Process) -> None:

@@ -1,0 +1,200 @@
+"""Simulations: the same run for the same seed, other runs for others, and laws that hold."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from uuid import UUID
+
+import attrs
+import pytest
+import trio
+
+from flowstore.projections import AsyncOptions
+from flowstore.testing import Faults, Scenario, SimulationError, default_scenario, simulate
+
+SEEDS = range(120)
+
+
+@pytest.fixture(scope="module")
+def runs():
+    """The default scenario, run by many seeds: a law that is broken fails here, and says where."""
+    scenario = default_scenario()
+    return [simulate(scenario, seed=seed) for seed in SEEDS]
+
+
+def interleaving(run):
+    """Who did what in which order, without times and numbers."""
+    return tuple((moment.who, moment.what.split()[0]) for moment in run.moments)
+
+
+def test_every_law_holds_in_hundreds_of_crashes(runs):
+    assert sum(run.crashes for run in runs) > 150
+    assert all(run.events > 10 for run in runs)
+
+
+def test_seeds_reach_different_interleavings(runs):
+    assert len({interleaving(run) for run in runs}) == len(runs)
+
+
+@pytest.mark.parametrize(
+    "happening",
+    [
+        "CRASHES at 'numbers drawn'",
+        "CRASHES at 'before commit'",
+        "CRASHES at 'committed'",
+        "CRASHES in the middle of something",
+        "FREEZES",
+        "THAWS",
+        "LOSES THE CONNECTION at 'before commit'",
+        "LOSES THE CONNECTION at 'committed'",
+        "GOES DOWN",
+        "another owner moved it",
+        "not this owner's any more",
+        "having drawn",
+        "sets",
+        "writes to 'journal' beside its owner",
+        "takes back 'Account' at 0",
+        "AbortedError",
+    ],
+)
+def test_what_may_happen_does(runs, happening):
+    assert sum(any(happening in moment.what for moment in run.moments) for run in runs) >= 3
+
+
+def test_every_role_is_struck(runs):
+    struck = Counter(
+        moment.who.split("-")[0]
+        for run in runs
+        for moment in run.moments
+        if moment.what.startswith(("CRASHES", "FREEZES"))
+    )
+    assert struck["daemon"] > 100
+    assert struck["writer"] > 50
+
+
+def test_the_same_seed_is_the_same_run_again(runs):
+    scenario = default_scenario()
+    for seed in (3, 1, 3):
+        assert simulate(scenario, seed=seed).trace == runs[seed].trace
+
+
+def test_the_same_seed_is_the_same_run_in_every_process():
+    def told(hash_seed, seed):
+        done = subprocess.run(
+            [sys.executable, "-m", "flowstore.cli", "sim", "--seed", str(seed)],
+            capture_output=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": str(hash_seed)},
+        )
+        return done.stdout
+
+    for seed in (4, 11):
+        first = told(1, seed)
+        assert len(first.splitlines()) > 50
+        assert first == told(2, seed)
+
+
+def test_without_faults_only_the_order_of_tasks_is_left_to_the_seed():
+    calm = Faults(
+        crashes=0, freezes=0, dropped_replies=0, restarts=0, forks=0, delays=0, lost_notifications=0
+    )
+    scenario = attrs.evolve(default_scenario(), faults=calm)
+    run = simulate(scenario, seed=1)
+    told = "\n".join(run.trace)
+    for fault in ("CRASHES", "FREEZES", "LOSES", "DOWN", "failed"):
+        assert fault not in told
+
+
+# -- scenarios of one's own ------------------------------------------------------------------
+
+
+@attrs.frozen
+class Counted:
+    amount: int
+
+
+@attrs.define
+class Sum:
+    id: UUID
+    total: int = 0
+
+    def apply(self, event: Counted) -> None:
+        self.total += event.amount
+
+
+@attrs.define
+class HastySum(Sum):
+    """Holds what it was told in this process, and not in its document: lost with the process."""
+
+    def apply(self, event: Counted) -> None:
+        SEEN.setdefault(self.id, []).append(event.amount)
+        self.total = sum(SEEN[self.id])
+
+
+SEEN = {}
+
+
+def of(aggregate):
+    return Scenario(
+        name="tests:mine",
+        register=lambda options: options.projections.aggregate_streams_with(aggregate),
+        decide=lambda draw: Counted(draw.randint(1, 9)),
+    )
+
+
+def test_a_scenario_of_ones_own_is_ten_lines():
+    run = simulate(of(Sum), seed=1)
+    assert "commits 'Sum'" in "\n".join(run.trace)
+
+
+def test_a_projection_that_remembers_too_much_is_found_out():
+    SEEN.clear()
+    with pytest.raises(SimulationError) as caught:  # noqa: PT012  one of few seeds will do
+        for seed in range(20):
+            simulate(of(HastySum), seed=seed)
+    assert caught.value.violation.law == "agreement"
+    story = str(caught.value)
+    assert story.startswith("agreement: 'HastySum' ")
+    assert story.endswith(f"flowstore sim --seed {caught.value.seed} --scenario tests:mine")
+    assert caught.value.trace[-1].endswith(caught.value.violation.what)
+
+
+def test_what_a_writer_does_wrong_ends_the_run():
+    async def write(writer):
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(SimulationError, match=r"scenario: writer-[123]: ZeroDivisionError: mine"):
+        simulate(attrs.evolve(of(Sum), write=write), seed=1)
+
+
+@attrs.define
+class Picky(Sum):
+    def apply(self, event: Counted) -> None:
+        if event.amount == 9:
+            raise ValueError("no nines")
+        self.total += event.amount
+
+
+def test_a_shard_that_sets_aside_what_it_refuses_stands_in_no_ones_way():
+    run = simulate(of(Picky), seed=1)
+    assert "'Picky' sets" in "\n".join(run.trace)
+
+
+def test_a_shard_that_stands_still_is_a_violation():
+    stopping = AsyncOptions(on_error="stop")
+
+    def register(options):
+        options.projections.aggregate_streams_with(Picky, async_options=stopping)
+
+    with pytest.raises(SimulationError, match="liveness: no shard may stand still for ever"):
+        simulate(attrs.evolve(of(Picky), register=register), seed=1)
+
+
+def test_tasks_that_spin_are_stopped():
+    async def spin(writer):
+        while True:
+            await trio.lowlevel.checkpoint()
+
+    with pytest.raises(SimulationError, match="liveness: tasks wake each other for ever"):
+        simulate(attrs.evolve(of(Sum), write=spin), seed=1)
