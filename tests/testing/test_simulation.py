@@ -52,7 +52,8 @@ def test_seeds_reach_different_interleavings(runs):
         "another owner moved it",
         "not this owner's any more",
         "having drawn",
-        "sets",
+        "sets aside",
+        "no longer sets aside",
         "writes to 'journal' beside its owner",
         "takes back 'Account' at 0",
         "AbortedError",
@@ -178,7 +179,7 @@ class Picky(Sum):
 
 def test_a_shard_that_sets_aside_what_it_refuses_stands_in_no_ones_way():
     run = simulate(of(Picky), seed=1)
-    assert "'Picky' sets" in "\n".join(run.trace)
+    assert "of 'Picky': no nines" in "\n".join(run.trace)
 
 
 def test_a_shard_that_stands_still_is_a_violation():

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import attrs
 
-from flowstore.events import DeadLetter  # noqa: TC001  as all imports, at run time
 from flowstore.projections import Registration, shard_name
 from flowstore.store import Claim
 from flowstore.store._names import stored_tenant
@@ -86,6 +85,7 @@ class Laws:
         if appended:
             self._trace.note(name, f"commits {_places(appended)}")
             self._judge_appended(appended)
+        self._note_letters(name, change)
         moved = {key: (old or _NOWHERE, new) for key, old, new in change.of(PROGRESS.name)}
         for shard, (old, new) in moved.items():
             self._judge_owner(who, shard, old, new)
@@ -144,7 +144,11 @@ class Laws:
         is_written = place in change.after
         had = _sequences(change.before[place]) if is_written else []
         has = _sequences(change.after[place]) if is_written else []
-        letters = self._letters_of(shard, change)
+        retried = [
+            key[1]
+            for key, had_letter, letter in change.of(DEAD_LETTERS.name)
+            if key[0] == shard.name and had_letter is not None and letter is None
+        ]
         if old is not None and new is not None and new.epoch != old.epoch:
             self._expect(
                 shard, has, had if new.sequence == old.sequence else [], "begins anew with"
@@ -157,8 +161,8 @@ class Laws:
             )
             return
         added = has[len(had) :]
-        if letters.retried:
-            self._expect(shard, added, letters.retried, "was to retry")
+        if retried:
+            self._expect(shard, added, retried, "was to retry")
         elif old is None or new is None:
             self._expect(shard, added, [], "moved nowhere and was to apply")
         else:
@@ -191,22 +195,11 @@ class Laws:
                 "exactly once", f"{shard.name!r} {does} {expected}, and its journal says {found}"
             )
 
-    def _letters_of(self, shard: _Shard, change: _Change) -> "_Letters":
-        letters: list[tuple[DeadLetter | None, DeadLetter | None]] = [
-            (old, new) for key, old, new in change.of(DEAD_LETTERS.name) if key[0] == shard.name
-        ]
-        for _, new in letters:
-            if new is not None:
-                self._trace.note("", f"{shard.name!r} sets {new.sequence} aside: {new.message}")
-        retried = [old.sequence for old, new in letters if old is not None and new is None]
-        return _Letters(retried)
-
-
-@attrs.frozen
-class _Letters:
-    """Hold which events were set aside before and aren't any more."""
-
-    retried: list[int]
+    def _note_letters(self, name: str, change: _Change) -> None:
+        for (shard, sequence), _, new in change.of(DEAD_LETTERS.name):
+            told = "no longer sets aside" if new is None else "sets aside"
+            reason = "" if new is None else f": {new.message}"
+            self._trace.note(name, f"{told} {sequence} of {shard!r}{reason}")
 
 
 def _describe(store: MemoryEventStore, registration: Registration) -> _Shard:
