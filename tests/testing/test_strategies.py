@@ -1,5 +1,6 @@
 """What is drawn is what a store may hold, in all its shapes."""
 
+from datetime import timedelta
 from itertools import pairwise
 from uuid import UUID
 
@@ -9,8 +10,9 @@ import trio
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
+from flowstore.events import Archived
 from flowstore.store import StoreOptions, open_event_store
-from flowstore.testing import event_histories, page_sizes
+from flowstore.testing import RecordingProjection, crash_points, event_histories, page_sizes
 
 
 @attrs.frozen
@@ -101,8 +103,52 @@ def test_page_sizes_can_be_used_over_and_over(sizes):
 
 @pytest.mark.parametrize(("events", "most"), [((), 1), ((Started,), 0)])
 def test_nothing_to_draw_from_is_refused(events, most):
-    with pytest.raises(ValueError, match="at least 1 of 1"):
+    with pytest.raises(ValueError, match=r"no events|at least 1"):
         event_histories(*events, max_streams=most)
+
+
+def test_too_short_a_pause_is_refused():
+    with pytest.raises(ValueError, match="a second is the shortest"):
+        event_histories(Place, longest_pause=timedelta(0))
+
+
+def test_all_types_that_a_store_knows_are_drawn():
+    options = StoreOptions()
+    options.events.add_types(Started)
+    options.projections.add(RecordingProjection(consumes=(Measured, Archived)))
+    for source in (options, options.events):
+        wanted = {Started, Measured} if source is options else {Started}
+        seen = find(
+            event_histories(source),
+            lambda h, wanted=wanted: {type(e.data) for e in h} == wanted,
+            settings=FINDING,
+        )
+        assert seen
+
+
+def test_pauses_between_events_are_drawn():
+    histories = event_histories(Place, longest_pause=timedelta(hours=1), min_events=2)
+    first, second = find(histories, has_a_long_pause, settings=FINDING)[:2]
+    assert second.timestamp > first.timestamp
+
+
+def has_a_long_pause(history):
+    return any(b.timestamp - a.timestamp > timedelta(minutes=30) for a, b in pairwise(history))
+
+
+def test_tenants_have_streams_and_versions_of_their_own():
+    histories = event_histories(Place, tenants=["a", "b"], max_streams=1)
+
+    def both_begin(history):
+        return {(e.tenant_id, e.version) for e in history} >= {("a", 1), ("b", 1)}
+
+    assert len({e.stream_id for e in find(histories, both_begin, settings=FINDING)}) == 1
+
+
+@given(points=crash_points(most=2))
+def test_crash_points_are_steps_of_a_projections_commit(points):
+    assert len(points) <= 2
+    assert all(each.step in {"before commit", "committed"} for each in points)
 
 
 def test_what_is_drawn_of_classes_can_be_stored_and_comes_back(pg_dsn, schema):
