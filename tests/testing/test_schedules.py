@@ -25,7 +25,7 @@ class Counted:
 
 
 SCHEDULES = commit_schedules(Counted)
-FINDING = settings(phases=[Phase.generate], max_examples=500, database=None)
+FINDING = settings(phases=[Phase.generate], max_examples=10_000, database=None)
 FIRST, SECOND = UUID(int=1), UUID(int=2)
 
 

@@ -40,7 +40,7 @@ class Odd:
     what: complex
 
 
-FINDING = settings(phases=[Phase.generate], max_examples=500, database=None)
+FINDING = settings(phases=[Phase.generate], max_examples=10_000, database=None)
 HISTORIES = event_histories(Started, Measured)
 
 
