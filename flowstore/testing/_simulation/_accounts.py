@@ -109,4 +109,4 @@ def decide_account(random: Random) -> Any:
         return Audited()
     if kind < 0.4:
         return Withdrawn(amount)
-    return Deposited(amount, spoiled=kind > 0.95)
+    return Deposited(amount, spoiled=kind > 0.9)

@@ -25,6 +25,8 @@ from flowstore.testing._simulation._trace import Trace
 __all__ = ["Laws"]
 
 TENANT: Final = stored_tenant(None)
+_TROUBLE: Final = frozenset({"DatabaseError", "DatabaseUnavailableError", "LockedOutError"})
+"""Errors that are about the database, and not about an event."""
 _NOWHERE: Final = Claim(0, started=False, epoch=0, edits=0)
 
 
@@ -200,6 +202,10 @@ class Laws:
             told = "no longer sets aside" if new is None else "sets aside"
             reason = "" if new is None else f": {new.message}"
             self._trace.note(name, f"{told} {sequence} of {shard!r}{reason}")
+            if new is not None and new.error_type in _TROUBLE:
+                self._trace.violate(
+                    "no skip", f"{shard!r} sets {sequence} aside for what passes: {new.error_type}"
+                )
 
 
 def _describe(store: MemoryEventStore, registration: Registration) -> _Shard:

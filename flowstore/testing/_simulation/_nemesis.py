@@ -136,8 +136,8 @@ class Nemesis:
     # -- on the wire -------------------------------------------------------------------------
 
     def loses_notification(self) -> bool:
-        """Draw whether an append wakes nobody."""
-        return not self.is_over and self._random.random() < self._faults.lost_notifications
+        """Draw whether an append wakes nobody; also in peace, as nobody promises notifications."""
+        return self._random.random() < self._faults.lost_notifications
 
     async def on_the_wire(self) -> None:
         """Take the time of a round trip.
