@@ -106,11 +106,12 @@ async def test_whoever_leaves_early_rolls_back_what_is_open():
 async def test_tenants_have_streams_of_their_own():
     store = MemoryStore(StoreOptions(tenancy="conjoined"))
     schedules = commit_schedules(Counted, tenants=["a", "b"], max_streams=1)
-    schedule = find(
-        schedules,
-        lambda drawn: len({step.tenant_id for step in drawn.steps if step.data}) == 2,
-        settings=FINDING,
-    )
+
+    def both_commit(drawn):
+        owners = {step.tenant_id for step in drawn.steps if step.verb == "draw"}
+        return owners == {"a", "b"} and all(step.verb != "roll back" for step in drawn.steps)
+
+    schedule = find(schedules, both_commit, settings=FINDING)
     *_, last = await moments_of(schedule.steps, store)
     assert {each.tenant_id for each in last.visible} == {"a", "b"}
 
