@@ -215,7 +215,7 @@ class World:
             case "cancel outside":
                 self.cancelled = True
                 self.auditor.scope.cancel()
-        return True
+        return self.must_raise or self.cancelled  # a block that had ended can't be faulted
 
     def fault(self, block):
         self.must_raise = block.state is BlockState.OPEN
