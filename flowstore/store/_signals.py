@@ -17,7 +17,7 @@ from flowstore.errors import DatabaseError
 from flowstore.postgres import Connection, translate_errors
 from flowstore.store._statements import Lend
 
-__all__ = ["Signals"]
+__all__ = ["Signals", "Spacing"]
 
 logger = logging.getLogger("flowstore.store")
 
@@ -25,6 +25,37 @@ _NOTIFY: Final = b"select pg_notify(%s, '')"
 
 _RETRY_AFTER: Final = 1.0
 """Seconds before a lost connection is tried again; meanwhile readers poll."""
+
+
+_ROOMIEST: Final = 10
+"""How many times longer than the shortest one the longest wait between notifications is."""
+
+
+@attrs.define
+class Spacing:
+    """Decide how long to wait between two notifications.
+
+    Readers look every few milliseconds while each look brings news, told or not. So while commits
+    come twice as densely as that, nobody hears anything new from a notification, and they get
+    rarer; the first after a lull goes out at once, and the last always does.
+
+    Attributes:
+        shortest: seconds to wait while commits are few; also how often readers look by themselves
+            while there is news.
+    """
+
+    shortest: float
+    _times: int = attrs.field(default=1, init=False)
+
+    def after(self, commits: int) -> float:
+        """Give the seconds to wait after a notification.
+
+        Args:
+            commits: how many came since the one before it.
+        """
+        is_dense = commits >= 2 * self._times
+        self._times = min(2 * self._times, _ROOMIEST) if is_dense else 1
+        return self._times * self.shortest
 
 
 @attrs.define(eq=False)
@@ -36,7 +67,7 @@ class Signals:
         channel: the schema's channel.
         lend: lends the connection that notifies.
         at_most_every: seconds between notifications. NOTIFY takes a lock that all of a database's
-            commits share; one every few milliseconds costs nothing that could be measured.
+            commits share, and a connection, and a round trip beside the appends'.
     """
 
     dsn: str = attrs.field(repr=False)
@@ -45,10 +76,12 @@ class Signals:
     at_most_every: float = 0.005
     _appended: trio.Event = attrs.field(factory=trio.Event, init=False, repr=False)
     _unsent: trio.Event = attrs.field(factory=trio.Event, init=False, repr=False)
+    _unsent_commits: int = attrs.field(default=0, init=False, repr=False)
 
     def notify(self) -> None:
         """Wake those who wait in this process, and have the other processes told soon."""
         self._wake()
+        self._unsent_commits += 1
         self._unsent.set()
 
     async def wait(self, timeout: float) -> None:  # noqa: ASYNC109 - the wait is what is asked for
@@ -58,9 +91,11 @@ class Signals:
 
     async def send(self) -> None:
         """Tell other processes, for ever: once for everything that came within a few ms."""
+        pace = Spacing(self.at_most_every)
         while True:
             await self._unsent.wait()
             self._unsent = trio.Event()
+            commits, self._unsent_commits = self._unsent_commits, 0
             try:
                 with translate_errors():
                     async with self.lend() as connection:
@@ -68,7 +103,7 @@ class Signals:
             except DatabaseError as error:
                 logger.warning("could not notify of appends, readers poll: %s", error)
                 await trio.sleep(_RETRY_AFTER)
-            await trio.sleep(self.at_most_every)
+            await trio.sleep(pace.after(commits))
 
     @asynccontextmanager
     async def listening(self) -> AsyncGenerator[None]:

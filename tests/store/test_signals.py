@@ -10,7 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 from flowstore.errors import StreamCollisionError
 from flowstore.postgres import Connection
 from flowstore.store import StoreOptions, open_event_store
-from flowstore.store._signals import Signals
+from flowstore.store._signals import Signals, Spacing
 
 LONG = 20.0
 
@@ -118,3 +118,33 @@ async def test_many_commits_are_told_of_in_few_notifications(store, pg_dsn, sche
             heard = [notify async for notify in listener.notifies(timeout=0.5)]
             nursery.cancel_scope.cancel()
     assert len(heard) == 2  # the first at once, one for all the others
+
+
+def test_notifications_get_rarer_while_commits_are_dense_and_not_without_end():
+    pace = Spacing(0.005)
+    assert [pace.after(100) for _ in range(6)] == [0.01, 0.02, 0.04, 0.05, 0.05, 0.05]
+
+
+def test_notifications_are_close_again_once_commits_are_few():
+    pace = Spacing(0.005)
+    waits = [pace.after(commits) for commits in (1, 2, 4, 7, 2, 3, 1)]
+    assert waits == [0.005, 0.01, 0.02, 0.005, 0.01, 0.005, 0.005]
+
+
+async def test_the_last_of_many_dense_commits_is_told_of_too(store, pg_dsn, schema):
+    signals = Signals(pg_dsn, schema, store.connection)
+
+    async def hear_one():
+        with trio.fail_after(LONG):
+            assert [notify async for notify in listener.notifies(stop_after=1)]
+
+    async with await Connection.connect(pg_dsn) as listener, trio.open_nursery() as nursery:
+        await listener.execute(f"listen {schema}")
+        nursery.start_soon(signals.send)
+        for _ in range(4):
+            for _ in range(100):
+                signals.notify()
+            await hear_one()
+        signals.notify()  # while the sender waits, for longer than at first
+        await hear_one()
+        nursery.cancel_scope.cancel()
