@@ -103,7 +103,7 @@ class StreamAction:
     """
 
     stream_id: StreamId
-    events: tuple[Event, ...] = attrs.field(converter=tuple)
+    events: tuple[Event, ...] = attrs.field(converter=tuple, on_setattr=attrs.setters.NO_OP)
     starts: bool = False
     expected_version: int | None = attrs.field(default=ANY, kw_only=True)
     stream_type: str | None = attrs.field(default=None, kw_only=True)

@@ -1,7 +1,6 @@
 """psycopg's errors as flowstore's, and connection strings without their passwords."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from types import TracebackType
 from typing import Final
 
 import psycopg
@@ -20,9 +19,10 @@ SECRETS: Final = ("password", "sslpassword", "oauth_client_secret")
 UNAVAILABLE: Final = frozenset({"53300", "57P01", "57P02", "57P03"})
 
 
-@contextmanager
-def translate_errors() -> Generator[None]:
+class translate_errors:  # noqa: N801 - used as a verb: `with translate_errors():`
     """Turn psycopg's errors inside the block into flowstore's.
+
+    A class, because every statement passes through one, and a generator takes five times as long.
 
     Raises:
         DatabaseUnavailableError: the server can't be reached, or the connection to it was lost.
@@ -30,10 +30,21 @@ def translate_errors() -> Generator[None]:
             stands in the notes of psycopg's error.
         DatabaseError: PostgreSQL, or psycopg, refused the statement.
     """
-    try:
-        yield
-    except psycopg.Error as error:
-        raise _translated(error) from error
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Begin the block."""
+
+    def __exit__(
+        self,
+        _: type[BaseException] | None,
+        error: BaseException | None,
+        __: TracebackType | None,
+    ) -> None:
+        """End the block."""
+        if isinstance(error, psycopg.Error):
+            raise _translated(error) from error
 
 
 def _translated(error: psycopg.Error) -> DatabaseError:

@@ -3,7 +3,8 @@
 import random
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
 from typing import Final, Self
 
 import attrs
@@ -157,8 +158,7 @@ class Pool:
         """How many open connections nobody uses."""
         return len(self._spare)
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncGenerator[Connection]:
+    def connection(self) -> AbstractAsyncContextManager[Connection]:
         """Lend a connection for the block.
 
         A task may ask for several, but not for more than `max_size`: it would wait for itself.
@@ -168,29 +168,39 @@ class Pool:
                 `acquire_timeout` seconds.
             psycopg.OperationalError: a new connection could not be opened.
         """
-        async with self._token():
-            connection = await self._take() or await self._connect()
-            try:
-                yield connection
-            finally:
-                await self._give_back(connection)
+        return _Loan(self)
 
-    @asynccontextmanager
-    async def _token(self) -> AsyncGenerator[None]:
+    async def lend(self, borrower: "_Loan") -> Connection:
+        """Take a token, and find or open a connection; neither is kept if that fails."""
         if self._closed:
             raise DatabaseUnavailableError("the pool is closed: lend connections inside its block")
-        block = object()  # borrow for the block: a task may have several, and leave in another
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            # Who waits is handed a token by whoever lets go of one: nobody is overtaken here.
+            self._limit.acquire_on_behalf_of_nowait(borrower)
+        except trio.WouldBlock:
+            await self._wait_for_token(borrower)
+        try:
+            return await self._take() or await self._connect()
+        except BaseException:
+            self._limit.release_on_behalf_of(borrower)
+            raise
+
+    async def take_back(self, borrower: "_Loan", connection: Connection) -> None:
+        """Take a connection back from its borrower, and the token with it."""
+        try:
+            await self._give_back(connection)
+        finally:
+            self._limit.release_on_behalf_of(borrower)
+
+    async def _wait_for_token(self, borrower: "_Loan") -> None:
         with trio.move_on_after(self._settings.acquire_timeout) as scope:
-            await self._limit.acquire_on_behalf_of(block)
+            await self._limit.acquire_on_behalf_of(borrower)
         if scope.cancelled_caught:
             raise DatabaseUnavailableError(
                 f"all {self._limit.total_tokens} connections of the pool stayed lent for"
                 f" {self._settings.acquire_timeout} s: give them back sooner, or raise max_size"
             )
-        try:
-            yield
-        finally:
-            self._limit.release_on_behalf_of(block)
 
     async def _connect(self) -> Connection:
         connection = await Connection.connect(
@@ -300,6 +310,32 @@ class Pool:
             else:
                 kept.append(spare)
         self._spare = kept
+
+
+@attrs.define(eq=False)
+class _Loan:
+    """Lend a connection for a block: it borrows, not the task, which may have several blocks.
+
+    A class, because every statement of a store passes through one, and two nested generators took
+    longer than everything else that lending does.
+    """
+
+    _pool: Pool
+    _connection: Connection | None = attrs.field(default=None, init=False)
+
+    async def __aenter__(self) -> Connection:
+        self._connection = await self._pool.lend(self)
+        return self._connection
+
+    async def __aexit__(
+        self,
+        _: type[BaseException] | None,
+        __: BaseException | None,
+        ___: TracebackType | None,
+    ) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await self._pool.take_back(self, connection)
 
 
 def _session_of(connection: Connection) -> object:

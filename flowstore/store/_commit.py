@@ -43,7 +43,7 @@ from flowstore.store._repeats import (
 from flowstore.store._row_batches import in_rounds
 from flowstore.store._statements import Row, Statement, fetch_rows, lend_again, run_as_one
 
-__all__ = ["Callbacks", "Commit", "operation_statements", "see_to_tables"]
+__all__ = ["Callbacks", "Commit", "Written", "operation_statements", "see_to_tables"]
 
 _ARCHIVE: Final = "select {schema}.archive_stream(%s, %s)"
 _PERHAPS_REPEATED: Final = (
@@ -55,6 +55,8 @@ _PERHAPS_REPEATED: Final = (
 """What a commit is refused for when it is tried again after it was carried out."""
 _COMPACT: Final = "select {schema}.compact_stream(%s, %s, %s, %s, %s, %s, %s)"
 Callbacks: TypeAlias = list[Callable[[], Any]]
+Written: TypeAlias = list[list[Event]]
+"""The recorded events of each append, in the order they were queued."""
 
 
 @attrs.frozen
@@ -90,19 +92,23 @@ class Commit:
             DatabaseError: PostgreSQL refused a statement, or can't be reached.
         """
         appends = list(self.queue.appends)
-        recorded: dict[UUID, Event] = {}
+        repeated: dict[UUID, Event] | None = None
         while True:
             try:
                 written, callbacks = await self._write(appends)
-                recorded.update(written)
             except _PERHAPS_REPEATED as refusal:
-                repeated = await self._repeated(appends, refusal)
-                recorded.update(repeated)
-                appends = without_repeats(without_doubles(appends, self.engine.codec), repeated)
+                found = await self._repeated(appends, refusal)
+                repeated = {**(repeated or {}), **found}
+                appends = without_repeats(without_doubles(appends, self.engine.codec), found)
             else:
                 break
         with translate_errors():
             await self.locks.commit()
+        if repeated is None:  # nothing was left out
+            for queued, events in zip(self.queue.appends, written, strict=True):
+                queued.action.settle(events)
+            return callbacks
+        recorded = repeated | {event.id: event for event in chain.from_iterable(written)}
         for queued in self.queue.appends:
             queued.action.settle(recorded[event.id] for event in queued.action.events)
         return callbacks
@@ -129,7 +135,7 @@ class Commit:
         statement = find_stored(self.engine.sql, self.engine.codec, events)
         return await fetch_rows(self.locks.lend, statement)
 
-    async def _write(self, appends: Sequence[QueuedAppend]) -> tuple[dict[UUID, Event], Callbacks]:
+    async def _write(self, appends: Sequence[QueuedAppend]) -> tuple[Written, Callbacks]:
         plan = self._plan(appends) if appends else None
         await see_to_tables(self.engine, self.queue.operations)
         refused = refused_commits(plan, self.queue.operations, self.engine.catalogue)
@@ -154,27 +160,25 @@ class Commit:
     def _append(self, plan: AppendPlan) -> Statement:
         return Statement(self.engine.sql.statement(APPEND), plan.parameters)
 
-    async def _write_at_once(
-        self, connection: Connection, plan: AppendPlan | None
-    ) -> dict[UUID, Event]:
+    async def _write_at_once(self, connection: Connection, plan: AppendPlan | None) -> Written:
         statements = [] if plan is None else [self._append(plan)]
         statements += operation_statements(self.engine, self.queue.operations)
         if not statements:
-            return {}
+            return []
         rows = await run_as_one(connection, statements)
-        return {} if plan is None else _by_id(plan, Appended(*(rows[0] or ())))
+        return [] if plan is None else plan.recorded(Appended(*(rows[0] or ())))
 
     async def _write_in_order(
         self, connection: Connection, plan: AppendPlan | None
-    ) -> tuple[dict[UUID, Event], Callbacks]:
+    ) -> tuple[Written, Callbacks]:
         """Write one after the other, in the transaction that is under way."""
-        recorded: dict[UUID, Event] = {}
+        recorded: Written = []
         queue = self.queue
         if plan is not None:
             append = self._append(plan)
             cursor = await connection.execute(append.query, append.parameters, binary=True)
-            recorded = _by_id(plan, Appended(*(await cursor.fetchone() or ())))
-            events = list(recorded.values())
+            recorded = plan.recorded(Appended(*(await cursor.fetchone() or ())))
+            events = list(chain.from_iterable(recorded))
             lend = lend_again(connection)
             unit = ProjectionUnit(self.engine, self.tenant, queue.copy(), lend=lend)
             queue = await apply_inline(self.engine, unit, events)
@@ -182,10 +186,6 @@ class Commit:
         for statement in operation_statements(self.engine, queue.operations):
             await connection.execute(statement.query, statement.parameters)
         return recorded, queue.callbacks
-
-
-def _by_id(plan: AppendPlan, answer: Appended) -> dict[UUID, Event]:
-    return {event.id: event for event in chain.from_iterable(plan.recorded(answer))}
 
 
 async def see_to_tables(engine: Engine, operations: Sequence[Operation]) -> None:

@@ -11,7 +11,7 @@ from flowstore.errors import (
     StreamArchivedError,
     StreamNotFoundError,
 )
-from flowstore.events import ANY, Archived, Event, NewEvent, StreamAction, StreamId
+from flowstore.events import ANY, Archived, NewEvent, StreamAction, StreamId
 from flowstore.store._event_reader import EventReader
 from flowstore.store._locks import HeldLocks
 from flowstore.store._names import check_event_text
@@ -258,19 +258,18 @@ class EventOperations(EventReader):
         checked = self._engine.checked_stream(stream_id)
         if not values:
             raise EmptyStreamError(stream_id)
-        if any(
+        if self._queue.operations and any(
             isinstance(operation, ArchiveStream) and operation.stream_id == checked
             for operation in self._queue.operations
         ):
             raise StreamArchivedError(stream_id)
-        news = [value if isinstance(value, NewEvent) else NewEvent(value) for value in values]
-        action = StreamAction(checked, self._enveloped(checked, news), **asked)
-        self._queue.appends.append(QueuedAppend(action, tuple(new.timestamp for new in news)))
-        if any(isinstance(new.data, Archived) for new in news):
+        tenant_id = self._session.tenant_id
+        events = new_events(
+            self._engine, self._marks, values, stream_id=checked, tenant_id=tenant_id
+        )
+        action = StreamAction(checked, events, **asked)
+        times = [value.timestamp if isinstance(value, NewEvent) else None for value in values]
+        self._queue.appends.append(QueuedAppend(action, tuple(times)))
+        if any(isinstance(event.data, Archived) for event in events):
             self.archive_stream(stream_id)
         return action
-
-    def _enveloped(self, stream_id: StreamId, news: Sequence[NewEvent]) -> tuple[Event, ...]:
-        tenant_id = self._session.tenant_id
-        made = new_events(self._engine, self._marks, news, stream_id=stream_id, tenant_id=tenant_id)
-        return tuple(made)

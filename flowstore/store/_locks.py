@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import attrs
@@ -50,9 +50,12 @@ class HeldLocks:
         """The connection whose transaction has the locks; None while there are none."""
         return None if self._kept is None else self._kept.connection
 
-    @asynccontextmanager
-    async def lend(self) -> AsyncGenerator[Connection]:
+    def lend(self) -> AbstractAsyncContextManager[Connection]:
         """Lend the connection that has the locks, or else one of the pool."""
+        return self._pool() if self._kept is None else self._lend_kept()
+
+    @asynccontextmanager
+    async def _lend_kept(self) -> AsyncGenerator[Connection]:
         if self._kept is not None and self._kept.is_over:
             # The locks went with it. Appends under them still ask for the version they were made
             # for, so that going on without is safe.

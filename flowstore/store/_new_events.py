@@ -1,8 +1,9 @@
 """Events as they are queued: what the session says of them, and what each says of itself."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import attrs
 
@@ -35,12 +36,19 @@ class EventMarks:
 def new_events(
     engine: Engine,
     marks: EventMarks,
-    news: Sequence[NewEvent],
+    values: Sequence[Any],
     *,
     stream_id: StreamId,
     tenant_id: str | None,
-) -> Iterator[Event]:
+) -> list[Event]:
     """Make the envelopes of events that have no place yet, with what the store keeps of them.
+
+    Args:
+        engine: the store's.
+        marks: what the session says of each.
+        values: the application's values, or `NewEvent`s.
+        stream_id: the stream's identity.
+        tenant_id: whose events they are.
 
     Raises:
         InvalidEventError: a value can't be an event, or what is said about it can't be kept.
@@ -52,22 +60,39 @@ def new_events(
     check_event_text(marks.user_name, "user_name")
     check_event_text(correlation_id, "correlation_id")
     check_event_text(marks.causation_id, "causation_id")
-    for new in news:
-        check_event_text(new.correlation_id, "correlation_id")
-        check_event_text(new.causation_id, "causation_id")
-        yield Event(
-            data=new.data,
+
+    def envelope(data: Any, event_id: UUID | None = None) -> Event:
+        return Event(
+            data=data,
             sequence=0,
-            id=new.id or engine.new_id(),
+            id=event_id or engine.new_id(),
             stream_id=stream_id,
             version=0,
-            type_name=engine.codec.name_of(new.data),
-            timestamp=new.timestamp or now,
-            headers={**marks.headers, **new.headers} if kept.headers else {},
-            correlation_id=(
-                (new.correlation_id or correlation_id) if kept.correlation_id else None
-            ),
-            causation_id=(new.causation_id or marks.causation_id) if kept.causation_id else None,
+            type_name=engine.codec.name_of(data),
+            timestamp=now,
+            headers=dict(marks.headers) if kept.headers else {},
+            correlation_id=correlation_id if kept.correlation_id else None,
+            causation_id=marks.causation_id if kept.causation_id else None,
             tenant_id=tenant_id,
             user_name=marks.user_name if kept.user_name else None,
         )
+
+    def with_its_own(new: NewEvent) -> Event:
+        check_event_text(new.correlation_id, "correlation_id")
+        check_event_text(new.causation_id, "causation_id")
+        event = envelope(new.data, new.id)
+        return attrs.evolve(
+            event,
+            timestamp=new.timestamp or now,
+            headers={**event.headers, **new.headers} if kept.headers else {},
+            correlation_id=(kept.correlation_id and new.correlation_id) or event.correlation_id,
+            causation_id=(kept.causation_id and new.causation_id) or event.causation_id,
+        )
+
+    # A value alone needs no NewEvent around it; that would refuse only what is an envelope already.
+    return [
+        with_its_own(value if isinstance(value, NewEvent) else NewEvent(value))
+        if isinstance(value, (NewEvent, Event))
+        else envelope(value)
+        for value in values
+    ]

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
 from typing import Any, Final, LiteralString, NoReturn, TypeAlias
 
 import attrs
@@ -146,16 +147,35 @@ def grants_for(schema: str, objects: Iterable[SchemaObject], role: str) -> list[
 
 def explaining(lend: Lend, dsn: str, sql: SchemaSql) -> Lend:
     """Lend connections for a block whose errors say which grants are missing."""
+    return lambda: _Explained(lend(), dsn, sql)
 
-    @asynccontextmanager
-    async def lend_explained() -> AsyncGenerator[Connection]:
-        async with lend() as connection:
+
+@attrs.frozen(eq=False)
+class _Explained:
+    """Lend a connection for a block; every statement of a store passes through here."""
+
+    _loan: AbstractAsyncContextManager[Connection]
+    _dsn: str
+    _sql: SchemaSql
+
+    async def __aenter__(self) -> Connection:
+        return await self._loan.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        if isinstance(error, _REFUSED):
+            # Noted while the connection is still lent, as the block's own error.
             try:
-                yield connection
-            except _REFUSED as error:
-                await _raise_noted(error, dsn, sql)
-
-    return lend_explained
+                await _raise_noted(error, self._dsn, self._sql)
+            except BaseException as noted:
+                if not await self._loan.__aexit__(type(noted), noted, noted.__traceback__):
+                    raise
+                return True
+        return await self._loan.__aexit__(kind, error, traceback)
 
 
 @asynccontextmanager

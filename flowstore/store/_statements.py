@@ -94,7 +94,7 @@ async def run_as_one(connection: Connection, statements: Sequence[Statement]) ->
         (only,) = statements
         # One statement is a transaction of its own.
         cursor = await connection.execute(only.query, only.parameters, binary=True)
-        return [await cursor.fetchone() if cursor.description else None]
+        return [await _first_row(cursor)]
     cursors = [connection.cursor(binary=True) for _ in statements]
     pairs = list(zip(cursors, statements, strict=True))
     refusal: psycopg.Error | None = None
@@ -115,4 +115,9 @@ async def run_as_one(connection: Connection, statements: Sequence[Statement]) ->
         raise refusal or aborted from aborted.__cause__
     if refusal is not None:
         raise refusal
-    return [await cursor.fetchone() if cursor.description else None for cursor in cursors]
+    return [await _first_row(cursor) for cursor in cursors]
+
+
+async def _first_row(cursor: psycopg.AsyncCursor[Row]) -> Row | None:
+    # Not by `cursor.description`, which describes every column to tell whether there is one.
+    return None if cursor.rownumber is None else await cursor.fetchone()

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from itertools import chain
-from uuid import UUID
 
 import attrs
 
@@ -44,8 +42,8 @@ class MemoryAppend:
     must_exist: bool
     _contents: Sequence[_Content] = attrs.field(alias="contents", repr=False)
 
-    async def write(self, transaction: Transaction, pause: Pause) -> dict[UUID, Event]:
-        """Write the events, and give them by id with their places.
+    async def write(self, transaction: Transaction, pause: Pause) -> list[list[Event]]:
+        """Write the events, and give them with their places: a list for each append.
 
         Raises:
             StreamCollisionError: a stream that was to be started exists.
@@ -65,7 +63,7 @@ class MemoryAppend:
             await pause("before numbers")
             answer = attrs.evolve(answer, sequences=await self._insert(transaction, answer))
             await pause("numbers drawn")
-        return {event.id: event for event in chain.from_iterable(self.plan.recorded(answer))}
+        return self.plan.recorded(answer)
 
     async def _lock_streams(self, transaction: Transaction) -> list[StoredStream | None]:
         places = [(self.tenant, demand.stream_id) for demand in self.plan.demands]

@@ -1,12 +1,12 @@
 """Committing a session's queue into memory."""
 
 from collections.abc import Sequence
-from uuid import UUID
+from itertools import chain
 
 import attrs
 
 from flowstore.events import Event
-from flowstore.store._commit import Callbacks, Commit
+from flowstore.store._commit import Callbacks, Commit, Written
 from flowstore.store._inline import apply_inline
 from flowstore.store._queue import QueuedAppend
 from flowstore.store._statements import Row
@@ -30,7 +30,7 @@ class MemoryCommit(Commit):
     async def write(self) -> list[Event]:
         """Write everything, and give the events with their places."""
         recorded, _ = await self._write(list(self.queue.appends))
-        return list(recorded.values())
+        return list(chain.from_iterable(recorded))
 
     async def _find_stored(self, events: Sequence[Event]) -> Sequence[Row]:
         database, encode = self.locks.database, self.engine.codec.encode
@@ -46,9 +46,9 @@ class MemoryCommit(Commit):
                 rows.append((stored.id, stream_id, *place, tenant, same))
         return rows
 
-    async def _write(self, appends: Sequence[QueuedAppend]) -> tuple[dict[UUID, Event], Callbacks]:
+    async def _write(self, appends: Sequence[QueuedAppend]) -> tuple[Written, Callbacks]:
         if not appends and not self.queue.operations:
-            return {}, self.queue.callbacks
+            return [], self.queue.callbacks
         transaction = self.locks.transaction
         if transaction is not None:
             # Behind a savepoint, so that what fails doesn't lose the session's locks.
@@ -59,18 +59,18 @@ class MemoryCommit(Commit):
 
     async def _write_in(
         self, transaction: Transaction, appends: Sequence[QueuedAppend]
-    ) -> tuple[dict[UUID, Event], Callbacks]:
+    ) -> tuple[Written, Callbacks]:
         queue = self.queue
         planned = None if not appends else self._planned(appends)
         # Before the first event is written, where the database's statements are made as well.
         writes = prepare_writes(self.engine, queue.operations)
-        recorded: dict[UUID, Event] = {}
+        recorded: Written = []
         if planned is not None:
             recorded = await planned.write(transaction, self.locks.pause)
             if self.engine.options.projections.inline():
                 lend = ReadsFrom(transaction)
                 unit = MemoryUnit(self.engine, self.tenant, queue.copy(), lend=lend)
-                queue = await apply_inline(self.engine, unit, list(recorded.values()))
+                queue = await apply_inline(self.engine, unit, list(chain.from_iterable(recorded)))
                 writes = prepare_writes(self.engine, queue.operations)
         await write_all(transaction, writes, self.engine)
         return recorded, queue.callbacks
