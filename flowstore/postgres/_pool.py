@@ -171,7 +171,7 @@ class Pool:
         return _Loan(self)
 
     async def lend(self, borrower: "_Loan") -> Connection:
-        """Take a token, and find or open a connection; neither is kept if that fails."""
+        """Take a token, and find or open a connection."""
         if self._closed:
             raise DatabaseUnavailableError("the pool is closed: lend connections inside its block")
         await trio.lowlevel.checkpoint_if_cancelled()
