@@ -12,6 +12,7 @@ import trio
 
 from flowstore.daemon._claiming import Claiming
 from flowstore.daemon._groups import bare
+from flowstore.daemon._retrying import is_the_stores
 from flowstore.daemon._settings import DaemonSettings
 from flowstore.errors import (
     DatabaseError,
@@ -96,6 +97,7 @@ class _Tenure:
         scope: around what may be done while it is.
         epoch: what it was claimed at; 0 before.
         lost: why it isn't this daemon's any more.
+        refused: what has to be mended before any lease can be had; waiting longer won't help.
     """
 
     waiting: Waiting
@@ -103,10 +105,15 @@ class _Tenure:
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     epoch: int = 0
     lost: str = ""
+    refused: DatabaseError | None = None
 
     def lose(self, reason: str) -> None:
         self.lost = self.lost or reason
         self.scope.cancel()
+
+    def refuse(self, error: DatabaseError) -> None:
+        self.refused = error
+        self.taken.set()
 
 
 class Leases:
@@ -163,6 +170,8 @@ class Leases:
         while True:
             with trio.move_on_after(2 * self._beat if insist else math.inf):
                 await tenure.taken.wait()
+            if tenure.refused is not None:
+                raise tenure.refused
             if tenure.taken.is_set():
                 return
             # Whoever has it finds that out within a beat, and gives others the time to take it.
@@ -193,7 +202,7 @@ class Leases:
                     await self._hold(session)
             except DatabaseError as error:
                 self._log.warning("the connection that holds leases was lost: %s", error)
-                self._lose_all(f"the connection that held its lease was lost: {error}")
+                self._lose_all(error)
             await trio.sleep(wait)
             wait = min(2 * wait, self._longest_retry_time)
 
@@ -240,10 +249,13 @@ class Leases:
             self._stand_back(shard)
             tenure.lose("somebody else claimed, rewound or rebuilt it")
 
-    def _lose_all(self, reason: str) -> None:
+    def _lose_all(self, error: DatabaseError) -> None:
+        reason = f"the connection that held its lease was lost: {error}"
         for tenure in self._wanted.values():
             if tenure.taken.is_set():
                 tenure.lose(reason)
+            elif is_the_stores(error):
+                tenure.refuse(error)
             else:
                 tenure.waiting(reason, None)
 

@@ -8,6 +8,7 @@ import attrs
 
 from flowstore.postgres import Connection, translate_errors
 from flowstore.store._engine import Engine
+from flowstore.store._schema_privileges import explained
 from flowstore.store._sql import SchemaSql
 from flowstore.store._statements import Statement, fetch_rows
 
@@ -97,13 +98,15 @@ async def open_leases(engine: Engine, dsn: str) -> AsyncGenerator[LeaseSession]:
     """Open a connection for leases for the block; they are lost at its end.
 
     Raises:
+        InsufficientPrivilegeError: the role lacks a right.
         DatabaseError: PostgreSQL can't be reached.
     """
     with translate_errors():
         connection = await Connection.connect(dsn, application_name="flowstore daemon")
     connection.grace = _GRACE
     try:
-        yield LeaseSession(connection, engine.sql)
+        async with explained(dsn, engine.sql):
+            yield LeaseSession(connection, engine.sql)
     finally:
         connection.abandon()
 

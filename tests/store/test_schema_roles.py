@@ -11,11 +11,12 @@ import trio
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from flowstore.daemon import open_store
+from flowstore.daemon import DaemonSettings, open_store
 from flowstore.errors import FlowstoreError, InsufficientPrivilegeError
 from flowstore.events import Archived, NewEvent
 from flowstore.projections import AsyncOptions, FlatTable, Lifecycle
 from flowstore.store import StoreOptions, apply_schema, assert_schema, patch_schema, schema_grants
+from flowstore.testing import RecordingProjection
 
 SCHEMA = 'Odd "schema" %'
 
@@ -168,7 +169,8 @@ async def write_and_read(store, first):
 
 
 async def project(store, second):
-    async with store.build_projection_daemon() as daemon:
+    sharing = DaemonSettings(mode="hot_cold", lease_time=0.3)
+    async with store.build_projection_daemon(sharing) as daemon:
         await daemon.start_all()
         with trio.fail_after(60):
             await daemon.wait_for_non_stale_results()
@@ -182,6 +184,11 @@ async def project(store, second):
         await daemon.rebuild(Balance)
         await daemon.rebuild("payments")
         await daemon.rewind(Balance, 0)
+    # What daemons that share shards do at their end, and to one that was frozen.
+    async with store.leases() as leases:
+        assert (await leases.take("nobody's", 1.0)).taken
+        await leases.leave("nobody's")
+    assert await store.end_commits(RecordingProjection()) == 0
     async with store.session() as session:
         assert (await session.load(Balance, second)).amount == 12
 
@@ -249,15 +256,11 @@ GRANTS = schema_grants(make_options(), "ROLE").splitlines()
 NOT_MISSED = {"publish_bound_before_insert", "refuse_amendment", "check_amendment"}
 
 
-# Only daemons that share shards use these.
-SHARING = {"shard_owners", "take_shard", "leave_shard", "renew_shards", "end_commits"}
-
-
 def part_by_part():
     """Every single right of every grant."""
     for grant in GRANTS:
         rights, on = grant.removeprefix("GRANT ").removesuffix(";").split(" ON ", 1)
-        if not any(f'"{name}"' in on for name in NOT_MISSED | SHARING):
+        if not any(f'"{name}"' in on for name in NOT_MISSED):
             for right in rights.split(", "):
                 yield right, on
 
