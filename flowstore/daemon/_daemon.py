@@ -8,6 +8,7 @@ from typing import Any
 import trio
 
 from flowstore.daemon._applier import EventFailedError
+from flowstore.daemon._aside import Starter
 from flowstore.daemon._lease import LeaseLostError, Ownership, ownership_for
 from flowstore.daemon._lookout import Lookout
 from flowstore.daemon._mark import Detector
@@ -49,7 +50,7 @@ class ProjectionDaemon:
         self._store = store
         self._settings = settings
         self._detector = detector
-        self._nursery = nursery
+        self._starter = Starter(nursery)
         self._log = log
         self._board = StatusBoard(self.statuses)
         detector.changed = self._board.post_all
@@ -72,7 +73,13 @@ class ProjectionDaemon:
             for registration in store.options.projections.asynchronous()
         }
         self._rebuilder = Rebuilder(
-            store, settings, self._shards, self._board, log, pages=self._pages, aside=self._aside
+            store,
+            settings,
+            self._shards,
+            self._board,
+            log,
+            pages=self._pages,
+            starter=self._starter,
         )
 
     # -- telling -----------------------------------------------------------------------------
@@ -100,7 +107,7 @@ class ProjectionDaemon:
         """Start every shard that isn't running; returns once they run."""
         async with trio.open_nursery() as nursery:
             for shard in self._shards.values():
-                nursery.start_soon(self._start, shard)
+                nursery.start_soon(self._starter.start, shard)
 
     async def start(self, name_or_type: Any) -> None:
         """Start a shard, unless it runs; returns once it does.
@@ -110,7 +117,7 @@ class ProjectionDaemon:
         Raises:
             UnknownProjectionError: no asynchronous projection is called so.
         """
-        await self._start(self._find(name_or_type))
+        await self._starter.start(self._find(name_or_type))
 
     async def stop(self, name_or_type: Any) -> None:
         """Stop a shard, if it runs; the pages in hand are finished, or rolled back if that is slow.
@@ -141,11 +148,7 @@ class ProjectionDaemon:
         Raises:
             UnknownProjectionError: no asynchronous projection is called so.
         """
-        shard = self._find(name_or_type)
-        async with shard.turn:
-            shard.wanted = "running"
-            await shard.halt()
-            await self._nursery.start(shard.run)
+        await self._starter.restart(self._find(name_or_type))
 
     async def stop_all(self) -> None:
         """Stop every shard that runs, all at once."""
@@ -153,35 +156,6 @@ class ProjectionDaemon:
         async with trio.open_nursery() as nursery:
             for shard in self._shards.values():
                 nursery.start_soon(shard.stop)
-
-    async def _start(self, shard: Shard) -> None:
-        async with shard.turn:
-            if shard.wanted == "paused":
-                await shard.halt()
-            shard.wanted = "running"
-            if not shard.is_running:
-                await self._nursery.start(shard.run)
-
-    async def _go_on(self, shard: Shard) -> None:
-        async with shard.turn:
-            if shard.wanted != "stopped" and not shard.is_running:
-                await self._nursery.start(shard.run)
-
-    @asynccontextmanager
-    async def _aside(self, shard: Shard, *, whatever: bool = False) -> AsyncGenerator[None]:
-        """Have a shard stand aside for the block; one that ran goes on after a good end, or any."""
-        async with shard.turn:
-            shard.unbar()
-            was_running = shard.is_running
-            try:
-                await shard.halt()
-                yield
-            except BaseException:
-                if whatever and was_running:
-                    self._nursery.start_soon(self._go_on, shard)
-                raise
-            if was_running and shard.wanted != "stopped":
-                await self._nursery.start(shard.run)
 
     # -- replaying ---------------------------------------------------------------------------
 
@@ -250,7 +224,7 @@ class ProjectionDaemon:
             message = f"a shard can be rewound to a sequence from 0: {sequence!r}"
             raise ValueError(message)
         shard = self._find(name_or_type)
-        async with self._aside(shard):
+        async with self._starter.aside(shard):
             await self._store.rewind(shard.registration.projection, sequence)
             await shard.look_up()
 
@@ -271,7 +245,7 @@ class ProjectionDaemon:
         failures: list[Exception] = []
         for shard in self._shards.values():
             try:
-                async with self._aside(shard):
+                async with self._starter.aside(shard):
                     await shard.replay(ceiling, rebuilding=False)
             except (EventFailedError, ShardStoppedError, LeaseLostError) as error:
                 failures.append(error)

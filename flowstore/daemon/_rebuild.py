@@ -1,8 +1,8 @@
 """Rebuilding: in place, beside the view that serves and then instead of it, and inline ones."""
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Final
 
@@ -11,6 +11,7 @@ import trio
 
 from flowstore.blocks import ActionBlock, SourceBlock, run
 from flowstore.daemon._applier import Applier, EventFailedError, Target
+from flowstore.daemon._aside import Starter
 from flowstore.daemon._claiming import first_place
 from flowstore.daemon._estimate import Estimate, Running
 from flowstore.daemon._groups import bare
@@ -51,7 +52,7 @@ class Rebuilder:
         log: logging.Logger,
         *,
         pages: SharedPages,
-        aside: Callable[..., AbstractAsyncContextManager[None]],
+        starter: Starter,
     ) -> None:
         self._store = store
         self._settings = settings
@@ -59,7 +60,7 @@ class Rebuilder:
         self._board = board
         self._log = log
         self._pages = pages
-        self._aside = aside
+        self._starter = starter
         self._turns: dict[str, trio.Lock] = {}
         self._running: dict[str, Running] = {}
 
@@ -99,9 +100,10 @@ class Rebuilder:
             RebuildError: an event can't be applied; or the shard was stopped.
         """
         projection = shard.registration.projection
-        async with self._turn(shard.name), self._aside(shard):
+        async with self._turn(shard.name), self._starter.aside(shard) as aside:
             await self._store.rebuilding.forget_shadows(projection)
             ceiling = await self._store.highest_sequence()
+            aside.goes_on = False  # from here on there is half a view, if this ends badly
             with self._telling(shard.name, ceiling), _told(shard.name):
                 await shard.replay(ceiling, rebuilding=True)
 
@@ -121,7 +123,7 @@ class Rebuilder:
             with self._telling(shard.name, 0) as running, _told(shard.name):
                 async with self._shadow(registration.projection, running) as shadow:
                     await self._come_near(shadow, running)
-                    async with self._aside(shard, whatever=True):
+                    async with self._starter.aside(shard):
                         ceiling = max(await self._store.highest_sequence(), await shard.look_up())
                         await self._fill(shadow, running, ceiling)
                         await self._put_in_place(shadow, running)

@@ -160,6 +160,11 @@ class Shard:
         """Whether a run is under way, or being begun or ended."""
         return not self._over.is_set()
 
+    @property
+    def is_halting(self) -> bool:
+        """Whether a run is on its way out."""
+        return self.is_running and self._is_halting
+
     def status(self) -> ShardStatus:
         """Tell where the shard stands."""
         mark = max(self._detector.mark, self._target)

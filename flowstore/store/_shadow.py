@@ -1,13 +1,15 @@
 """Shadows: tables beside a projection's own, filled by a rebuild while the old ones serve."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final, LiteralString
 from uuid import uuid4
 
 import attrs
+import trio
 from psycopg import sql as composing
 
-from flowstore.errors import ProgressConflictError
+from flowstore.errors import DatabaseError, ProgressConflictError
 from flowstore.events import DeadLetter
 from flowstore.postgres import Connection, translate_errors
 from flowstore.projections import (
@@ -40,6 +42,9 @@ _TAKE: Final = "delete from {schema}.progress where shard = %s and sequence = %s
 _FIND: Final = "select sequence from {schema}.progress where shard = %s"
 _CLEAR_LETTERS: Final = "delete from {schema}.dead_letters where shard = %s"
 _MOVE_LETTERS: Final = "update {schema}.dead_letters set shard = %s where shard = %s"
+
+_LAST_SECONDS: Final = 5.0
+"""To forget a shadow that was being made when somebody stopped waiting for it."""
 
 
 @attrs.define(eq=False)
@@ -166,13 +171,7 @@ class Shadow:
         Raises:
             DatabaseError: PostgreSQL refused, or can't be reached.
         """
-        with translate_errors():
-            async with self.engine.lend() as connection, connection.transaction():
-                await lock_schema(connection, self.engine.sql)
-                found = self.engine.sql.statement(_FIND)
-                cursor = await connection.execute(found, (self.shard,))
-                if cursor.rowcount:
-                    await _forget(connection, self.engine, self.projection, self.places)
+        await _discard(self.engine, self.projection, self.places, self.shard)
 
     def _merging(self) -> list[bytes]:
         scripts: list[bytes] = []
@@ -209,6 +208,17 @@ async def open_shadow(engine: Engine, projection: IProjection) -> Shadow:
     await engine.tables.ensure(places.kinds)
     await engine.flat_tables.ensure(places.tables)
     shard = f"shadow {uuid4().hex} of {shard_name(projection)}"
+    try:
+        return await _open(engine, projection, places, shard)
+    except BaseException:
+        # Nobody has the shadow who could discard it. What can't be forgotten within these seconds
+        # the next rebuild forgets.
+        with trio.move_on_after(_LAST_SECONDS, shield=True), suppress(DatabaseError):
+            await _discard(engine, projection, places, shard)
+        raise
+
+
+async def _open(engine: Engine, projection: IProjection, places: Places, shard: str) -> Shadow:
     with translate_errors():
         async with engine.lend() as connection, connection.transaction():
             await lock_schema(connection, engine.sql)
@@ -222,6 +232,16 @@ async def open_shadow(engine: Engine, projection: IProjection) -> Shadow:
         [attrs.evolve(table, name=shadow_table(table.name)) for table in places.tables]
     )
     return Shadow(projection, shard, claim, beside, places)
+
+
+async def _discard(engine: Engine, projection: IProjection, places: Places, shard: str) -> None:
+    """Forget a shadow, unless another rebuild has done so."""
+    with translate_errors():
+        async with engine.lend() as connection, connection.transaction():
+            await lock_schema(connection, engine.sql)
+            cursor = await connection.execute(engine.sql.statement(_FIND), (shard,))
+            if cursor.rowcount:
+                await _forget(connection, engine, projection, places)
 
 
 async def forget_shadows(engine: Engine, projection: IProjection) -> None:
