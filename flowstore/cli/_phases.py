@@ -76,10 +76,14 @@ async def check(store: Store, published: Published) -> int:
     for line in disagreements:
         print(f"DISAGREES  {line}")
     if not disagreements:
-        print(
-            f"checked    {len(published.projects):,} documents against live folds of their streams"
-            " and against the histories: all agree"
-        )
+        count = len(published.projects)
+        what = "1 document, against a live fold of its stream and against the history: they agree"
+        if count != 1:
+            what = (
+                f"{count:,} documents, against live folds of their streams and against the"
+                " histories: all agree"
+            )
+        print(f"checked    {what}")
     return len(disagreements)
 
 

@@ -112,6 +112,7 @@ def test_a_repositorys_totals_are_those_of_git(demo, make_repo):
     repo.commit("See #12", {"a.py": b"1\n", "b.py": b"1\n"}, author="Bob <bob@localhost>")
     done = demo.run(repo.path)
     assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("checked    1 document, ") == 2
     assert row(done.stdout, "there") == [2, 1, 2]
 
 
