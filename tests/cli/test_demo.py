@@ -174,7 +174,7 @@ async def test_a_document_that_disagrees_is_told_and_gives_status_1(demo, export
     assert done.returncode == 1
     assert "DISAGREES  local/curious" in done.stdout
     assert "the document has 44551 lines of code, the history 44550" in done.stdout
-    assert done.stdout.count(": all agree") == 1  # the rebuild has mended it
+    assert done.stdout.count(": they agree") == 1  # the rebuild has mended it
 
 
 def one_line_with_status(done, status):
