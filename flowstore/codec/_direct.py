@@ -9,6 +9,7 @@ and whatever it refuses, the converter looks at again.
 import dataclasses
 from collections.abc import Callable
 from enum import Enum
+from functools import cache
 from importlib import import_module
 from types import CodeType, FunctionType, MethodType, UnionType
 from typing import Any, Final, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
@@ -38,6 +39,12 @@ def _find_msgspec() -> Any:
 _msgspec = _find_msgspec()
 
 
+@cache
+def _untouched() -> Converter:
+    """Give a converter to compare others with: nobody registers anything with it, so one will do."""
+    return make_converter()
+
+
 class DirectReading:
     """Find out which classes can be read directly.
 
@@ -47,7 +54,7 @@ class DirectReading:
 
     def __init__(self, converter: Converter) -> None:
         self._converter = converter
-        self._untouched = make_converter()
+        self._untouched = _untouched()
 
     def reader(self, kind: type) -> _Read | None:
         """Give the function that reads a class from JSON text; None where only the converter can.

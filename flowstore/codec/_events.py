@@ -30,8 +30,7 @@ class EventCodec:
         self._hooks = Hooks(registry.converter, InvalidEventError)
         self._direct = DirectReading(registry.converter)
         self._readers: dict[str, _Reader] = {}
-        registry.converter.register_unstructure_hook(Compacted, _from_compacted)
-        registry.converter.register_structure_hook(Compacted, self._to_compacted)
+        self._hooks.put(Compacted, self._to_compacted, _from_compacted)
 
     def name_of(self, data: object) -> str:
         """Give the name that the type of `data` is stored under, making the type known.
@@ -148,7 +147,8 @@ class EventCodec:
                     f"{what} doesn't fit {reading.type.__name__}: {problems(cause)}"
                 ) from cause
 
-        direct = None if reading.upcasters else self._direct.reader(reading.type)
+        is_ours = reading.type is Compacted
+        direct = None if reading.upcasters or is_ours else self._direct.reader(reading.type)
         return read if direct is None else else_by(direct, read)
 
     def _upcast(self, value: Any, upcaster: Upcaster, type_name: str) -> Any:

@@ -27,6 +27,14 @@ class Hooks:
         self._structure: dict[type, _Structure] = {}
         self._unstructure: dict[type, _Unstructure] = {}
 
+    def put(self, kind: type, structure: _Structure, unstructure: _Unstructure) -> None:
+        """Have a class read and written by functions that the converter isn't told of.
+
+        Registering anything with a converter, which may be shared, makes it forget what it has
+        worked out about all classes.
+        """
+        self._structure[kind], self._unstructure[kind] = structure, unstructure
+
     def structure_hook(self, kind: type) -> _Structure:
         """Give the function that makes an instance of `kind` from a JSON value.
 

@@ -56,6 +56,16 @@ def test_a_stored_name_imports_nothing(name):
     assert set(sys.modules) == before
 
 
+def test_a_codec_leaves_a_converter_what_it_knows():
+    """Registering a hook makes a converter forget every class; stores may share one."""
+    registry = EventRegistry()
+    hook = registry.converter.get_structure_hook(IssueCreated)
+    codec = EventCodec(registry)
+    text = codec.encode(codec.compacted(IssueCreated(3, "again")))
+    assert codec.decode("compacted", text).restored(IssueCreated) == IssueCreated(3, "again")
+    assert registry.converter.get_structure_hook(IssueCreated) is hook
+
+
 def test_a_type_becomes_known_by_being_written():
     codec = EventCodec(EventRegistry())
     assert codec.name_of(IssueCreated(1)) == "issue_created"
