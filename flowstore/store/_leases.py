@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, Protocol
 
 import attrs
 
@@ -43,12 +43,8 @@ class Taking:
     progress: int
 
 
-@attrs.frozen(eq=False)
-class LeaseSession:
-    """Hold leases of shards for as long as its connection lasts."""
-
-    _connection: Connection
-    _sql: SchemaSql
+class LeaseSession(Protocol):
+    """Holds leases of shards for as long as its connection lasts."""
 
     async def take(self, shard: str, lease_time: float) -> Taking:
         """Try to take a shard's lease; never twice.
@@ -60,10 +56,7 @@ class LeaseSession:
         Raises:
             DatabaseError: the connection, and with it every lease, is lost.
         """
-        with translate_errors():
-            cursor = await self._connection.execute(self._sql.statement(_TAKE), (shard, lease_time))
-            rows = await cursor.fetchall()
-        return Taking(*rows[0])
+        ...
 
     async def leave(self, shard: str) -> None:
         """Give a shard's lease back.
@@ -71,8 +64,7 @@ class LeaseSession:
         Raises:
             DatabaseError: the connection, and with it every lease, is lost.
         """
-        with translate_errors():
-            await self._connection.execute(self._sql.statement(_LEAVE), (shard,))
+        ...
 
     async def renew(self, epochs: Mapping[str, int]) -> list[str]:
         """Say that this session is alive and runs its shards.
@@ -86,6 +78,30 @@ class LeaseSession:
         Raises:
             DatabaseError: the connection, and with it every lease, is lost.
         """
+        ...
+
+
+@attrs.frozen(eq=False)
+class _ServerLeases:
+    """Hold leases as locks of a session of the server's."""
+
+    _connection: Connection
+    _sql: SchemaSql
+
+    async def take(self, shard: str, lease_time: float) -> Taking:
+        """Try to take a shard's lease."""
+        with translate_errors():
+            cursor = await self._connection.execute(self._sql.statement(_TAKE), (shard, lease_time))
+            rows = await cursor.fetchall()
+        return Taking(*rows[0])
+
+    async def leave(self, shard: str) -> None:
+        """Give a shard's lease back."""
+        with translate_errors():
+            await self._connection.execute(self._sql.statement(_LEAVE), (shard,))
+
+    async def renew(self, epochs: Mapping[str, int]) -> list[str]:
+        """Say that this session is alive and runs its shards."""
         with translate_errors():
             cursor = await self._connection.execute(
                 self._sql.statement(_RENEW), (list(epochs), list(epochs.values()))
@@ -106,7 +122,7 @@ async def open_leases(engine: Engine, dsn: str) -> AsyncGenerator[LeaseSession]:
     connection.grace = _GRACE
     try:
         async with explained(dsn, engine.sql):
-            yield LeaseSession(connection, engine.sql)
+            yield _ServerLeases(connection, engine.sql)
     finally:
         connection.abandon()
 

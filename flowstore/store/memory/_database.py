@@ -18,7 +18,7 @@ from flowstore.store.memory._errors import NotInMemoryError
 from flowstore.store.memory._row_locks import Place, RowLocks
 from flowstore.store.memory._rows import EVENTS, K, Rows, StoredEvent, V
 
-__all__ = ["CommitStep", "MemoryDatabase", "Pause", "Transaction", "View", "give_way"]
+__all__ = ["CommitStep", "Lease", "MemoryDatabase", "Pause", "Transaction", "View", "give_way"]
 
 CommitStep: TypeAlias = Literal["before numbers", "numbers drawn", "before commit", "committed"]
 """A place in a transaction: its streams are locked and at the expected versions; its events have
@@ -71,6 +71,7 @@ class MemoryDatabase:
 
     def __init__(self, beginning: datetime = _BEGINNING) -> None:
         self.locks = RowLocks()
+        self.leases: dict[str, Lease] = {}
         self._identity = ""
         self.position = 0
         self.signals = Signals("memory", "memory", _no_connection)
@@ -211,16 +212,19 @@ class Transaction:
         number: how many began before it, and itself.
         begun: when, by trio's clock.
         bound: what it published before it drew its first number: all of them are above that.
+        commits: the claimed shard that it commits a page of; None for none.
+        is_over: whether it was committed or rolled back.
     """
 
     database: MemoryDatabase
     number: int
     begun: float
     bound: int | None = None
+    commits: str | None = attrs.field(default=None, init=False)
+    is_over: bool = attrs.field(default=False, init=False)
     _written: dict[Place, Any] = attrs.field(factory=dict[Place, Any], init=False)
     # A dict for its order: who waited goes on in an order that can be repeated.
     _held: dict[Place, None] = attrs.field(factory=dict[Place, None], init=False)
-    _is_over: bool = attrs.field(default=False, init=False)
     _is_terminated: bool = attrs.field(default=False, init=False)
 
     # -- reading -----------------------------------------------------------------------------
@@ -311,12 +315,12 @@ class Transaction:
 
     def rollback(self) -> None:
         """Forget what was written; nothing if the transaction is over."""
-        if not self._is_over:
+        if not self.is_over:
             self._end({})
 
     def terminate(self) -> None:
         """Roll back as a server does that loses or ends the connection: all else is refused."""
-        if not self._is_over:
+        if not self.is_over:
             self._is_terminated = True
             self.rollback()
             # Also what it waits for, and what it was handed while its task hasn't gone on yet.
@@ -329,7 +333,7 @@ class Transaction:
             )
 
     def _end(self, written: dict[Place, Any]) -> None:
-        self._is_over = True
+        self.is_over = True
         self.database.end(self, written)
         self._release(tuple(self._held))
 
@@ -337,3 +341,16 @@ class Transaction:
         for place in places:
             del self._held[place]
             self.database.locks.release(self, place)
+
+
+@attrs.frozen
+class Lease:
+    """Hold who runs a shard.
+
+    Attributes:
+        connection: of whoever has the lease; once that is over, nobody has it.
+        renewed: when that one last said so.
+    """
+
+    connection: Transaction
+    renewed: datetime

@@ -58,6 +58,8 @@ class MemoryShards:
         """
         writes = prepare_writes(self.engine, unit.queued.operations)
         async with self.database.transaction(self.pause) as transaction:
+            # Before it waits for anything: whoever has the lease may end it.
+            transaction.commits = shard if claim and claim.epoch is not None else None
             await transaction.lock(PROGRESS, shard)
             found = transaction.get(PROGRESS, shard) or _NOWHERE
             _check(shard, found, floor, claim)

@@ -12,6 +12,7 @@ from flowstore.events import DeadLetter, Event, StreamId
 from flowstore.projections import IProjection, produced_by, shard_name
 from flowstore.store._document_session import ProjectionUnit
 from flowstore.store._files import ExportTarget, ImportSource, read_chunks
+from flowstore.store._leases import LeaseSession
 from flowstore.store._new_events import EventMarks
 from flowstore.store._options import StoreOptions
 from flowstore.store._progress import Claim
@@ -22,6 +23,7 @@ from flowstore.store._store import EventStore
 from flowstore.store.memory._database import MemoryDatabase, Pause, give_way
 from flowstore.store.memory._errors import NotInMemoryError
 from flowstore.store.memory._feed import MemoryFeed
+from flowstore.store.memory._leases import end_commits, open_leases
 from flowstore.store.memory._opening import memory_engine
 from flowstore.store.memory._progress import MemoryShards
 from flowstore.store.memory._rebuilding import MemoryRebuilding
@@ -200,15 +202,13 @@ class MemoryEventStore(EventStore):
         """Put a projection's shard at a sequence: delivery starts again at the one after it."""
         await self._shards.rewind(shard_name(projection), sequence)
 
-    def leases(self) -> NoReturn:
-        """Refuse: processes that share a store share a database.
+    def leases(self) -> AbstractAsyncContextManager[LeaseSession]:
+        """Hold leases of shards, among the stores that share the database, while the block runs."""
+        return open_leases(self.database)
 
-        Raises:
-            NotInMemoryError: always.
-        """
-        raise NotInMemoryError(
-            "there is no connection here to hold leases: run daemons in mode 'solo'"
-        )
+    async def end_commits(self, projection: IProjection) -> int:
+        """End whoever is in the middle of committing a page of a claimed shard."""
+        return await end_commits(self.database, shard_name(projection))
 
     # -- committing a projection's work ----------------------------------------------------------
 
