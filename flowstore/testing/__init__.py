@@ -11,6 +11,7 @@ from flowstore.testing._determinism import NotDeterministicError
 from flowstore.testing._memory_store import MemoryStore
 from flowstore.testing._page_law import check_pages_fold_alike
 from flowstore.testing._pipeline_law import Probe, check_pipeline_order, keyed_items
+from flowstore.testing._projection_law import check_projection
 from flowstore.testing._recording import RecordingProjection
 from flowstore.testing._scenario import ProjectionScenario
 from flowstore.testing._schedules import (
@@ -55,6 +56,7 @@ __all__ = [
     "check_no_skip_no_repeat",
     "check_pages_fold_alike",
     "check_pipeline_order",
+    "check_projection",
     "check_stream_order",
     "commit_schedules",
     "crash_points",

@@ -42,7 +42,7 @@ def first_difference(left: Side, right: Side) -> tuple[DocumentKey, str] | None:
 def _name(key: DocumentKey) -> str:
     tenant, kind, identity = key
     whose = "" if tenant is None else f" of tenant {tenant!r}"
-    return f"{kind.__name__} {str(identity)!r}{whose}"
+    return f"{getattr(kind, '__name__', kind)} {str(identity)!r}{whose}"
 
 
 def _fields(key: DocumentKey, left: Side, right: Side) -> str:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flowstore.events import Event, StreamId
 from flowstore.store.memory import MemoryEventStore
-from flowstore.testing._strategies import event_data, stream_ids
+from flowstore.testing._strategies import EventSource, event_data, stream_ids
 
 __all__ = ["CommitSchedule", "Moment", "WriterStep", "commit_schedules", "play_schedule"]
 
@@ -17,11 +17,13 @@ _LONGEST_APPEND: Final = 3
 """Events of a drawn append at most: two show all that more would."""
 
 _Verb: TypeAlias = Literal["draw", "commit", "roll back"]
+_Stream: TypeAlias = tuple[str | None, StreamId]
 
 
 @attrs.frozen
 class _Draw:
     stream_id: StreamId
+    beginning: tuple[Any] | None
     data: list[Any]
     tenant: str | None
 
@@ -85,9 +87,11 @@ class Moment:
 
 
 def commit_schedules(
-    *events: Any,
+    *events: EventSource,
+    first: EventSource | None = None,
     max_streams: int = 3,
     max_steps: int = 15,
+    min_steps: int = 0,
     tenants: Sequence[str] = (),
     stream_identity: Literal["uuid", "string"] = "uuid",
 ) -> st.SearchStrategy[CommitSchedule]:
@@ -97,8 +101,10 @@ def commit_schedules(
 
     Args:
         *events: what the events' data may be, as for `event_histories`.
+        first: the same for what each stream begins with; None: as any other event.
         max_streams: most streams, at least 1.
         max_steps: most steps, beside those that end what is open at the end.
+        min_steps: fewest to be drawn; one that would end what nobody has begun is left out.
         tenants: whose streams they are; empty in a store without tenants.
         stream_identity: whether streams are known by "uuid" or "string".
 
@@ -108,9 +114,11 @@ def commit_schedules(
     streams = st.sampled_from(stream_ids(max_streams, stream_identity))
     data = st.lists(event_data(events), min_size=1, max_size=_LONGEST_APPEND)
     whose = st.sampled_from(tenants) if tenants else st.none()
-    draws = st.builds(_Draw, streams, data, whose)
+    beginnings = st.none() if first is None else st.tuples(event_data([first]))
+    draws = st.builds(_Draw, streams, beginnings, data, whose)
     ends = st.builds(_End, st.sampled_from(["commit", "roll back"]), st.integers(0, 3))
-    return st.lists(draws | ends, max_size=max_steps).map(_schedule)
+    # An end of nothing is no step: whatever has to be there may shrink to it.
+    return st.lists(ends | draws, min_size=min_steps, max_size=max_steps).map(_schedule)
 
 
 async def play_schedule(
@@ -185,28 +193,36 @@ def _check(schedule: CommitSchedule) -> None:
 def _schedule(choices: Sequence[_Draw | _End]) -> CommitSchedule:
     """Make of free choices a schedule that can be played."""
     steps: list[WriterStep] = []
-    held: dict[int, tuple[str | None, StreamId]] = {}
+    held: dict[int, _Stream] = {}
+    begun: set[_Stream] = set()
+
+    def end(writer: int, verb: Literal["commit", "roll back"]) -> None:
+        stream = held.pop(writer)
+        if verb == "commit":
+            begun.add(stream)
+        steps.append(WriterStep(verb, writer))
+
     for choice in choices:
         if isinstance(choice, _Draw):
             stream = choice.tenant, choice.stream_id
-            steps += _free(stream, held)
+            # Let go of the stream, as a second writer would have to wait for the first.
+            for holding in [writer for writer, theirs in held.items() if theirs == stream]:
+                end(holding, "commit")
             writer = sum(step.verb == "draw" for step in steps) + 1
             held[writer] = stream
-            data = tuple(choice.data)
+            data = _data(choice, is_first=stream not in begun)
             steps.append(WriterStep("draw", writer, choice.stream_id, data, choice.tenant))
         elif held:
-            writer = list(held)[choice.which % len(held)]
-            del held[writer]
-            steps.append(WriterStep(choice.verb, writer))
-    return CommitSchedule((*steps, *(WriterStep("commit", writer) for writer in held)))
+            end(list(held)[choice.which % len(held)], choice.verb)
+    for writer in list(held):
+        end(writer, "commit")
+    return CommitSchedule(tuple(steps))
 
 
-def _free(stream: tuple[str | None, StreamId], held: dict[int, Any]) -> list[WriterStep]:
-    """Let go of a stream, as a second writer would have to wait for the first."""
-    holding = [writer for writer, theirs in held.items() if theirs == stream]
-    for writer in holding:
-        del held[writer]
-    return [WriterStep("commit", writer) for writer in holding]
+def _data(draw: _Draw, *, is_first: bool) -> tuple[Any, ...]:
+    if not is_first or draw.beginning is None:
+        return tuple(draw.data)
+    return (*draw.beginning, *draw.data[1:])
 
 
 def _told(step: WriterStep) -> str:

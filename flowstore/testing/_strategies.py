@@ -18,6 +18,7 @@ from flowstore.testing._placing import place
 __all__ = [
     "CrashPoint",
     "EventSource",
+    "applications_own",
     "crash_points",
     "event_data",
     "event_histories",
@@ -171,7 +172,12 @@ def _known_types(source: StoreOptions | EventRegistry) -> list[type]:
     found = [registry.reading(name).type for name in registry.known_names()]
     if isinstance(source, StoreOptions):
         found += source.projections.event_types()
-    return [kind for kind in dict.fromkeys(found) if kind not in {Archived, Compacted}]
+    return applications_own(found)
+
+
+def applications_own(types: Iterable[type]) -> list[type]:
+    """Leave out the store's own events, which an application doesn't append as they come."""
+    return [kind for kind in dict.fromkeys(types) if kind not in {Archived, Compacted}]
 
 
 def _history(draws: Sequence[_Draw]) -> tuple[Event, ...]:

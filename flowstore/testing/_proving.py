@@ -1,0 +1,317 @@
+"""Running one projection in all the ways there are, over one drawn schedule of appends."""
+
+import itertools
+import json
+import logging
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any, Final
+from uuid import UUID
+
+import attrs
+import trio
+
+from flowstore.codec import DocumentCodec
+from flowstore.daemon import EventFailedError, ProjectionDaemon
+from flowstore.errors import DatabaseUnavailableError, RebuildError, StaleResultsError
+from flowstore.events import NewEvent
+from flowstore.projections import (
+    AggregateProjection,
+    IProjection,
+    Lifecycle,
+    produced_by,
+    shard_name,
+)
+from flowstore.store import StoreOptions
+from flowstore.store.memory import Pause, give_way
+from flowstore.testing._placing import told
+from flowstore.testing._reference import Judge, Reference
+from flowstore.testing._schedules import CommitSchedule, Moment, WriterStep, play_schedule
+from flowstore.testing._strategies import CrashPoint
+from flowstore.testing._subjects import MakeProjection
+from flowstore.testing._troubles import Troubles
+from flowstore.testing._witness import Documents, PagedStore, WitnessedDatabase, set_aside
+
+__all__ = ["LONGEST_PAUSE", "Case", "Proof", "Trial"]
+
+_PATIENCE: Final = 600.0
+"""Virtual seconds that a shard has to come to its end: more than all its retries take."""
+
+_BEGIN: Final = datetime(2000, 1, 1, tzinfo=UTC)
+LONGEST_PAUSE: Final = 4
+"""The pause of a writer that goes on when nobody else has anything to do."""
+
+_TURNS: Final = 8
+"""Turns that each step of the shorter pauses leaves to others."""
+
+
+@attrs.frozen
+class Case:
+    """Hold what is drawn for one trial.
+
+    Attributes:
+        schedule: who appends what, and who commits when.
+        sizes: how many events pages have, over and over.
+        crashes: what befalls the projection's commits.
+        cancellations: after how many turns each process is cancelled; those after the last of
+            them are left in peace.
+        pauses: of writers between two steps, over and over, from 0 to `LONGEST_PAUSE`.
+    """
+
+    schedule: CommitSchedule
+    sizes: Sequence[int]
+    crashes: tuple[CrashPoint, ...] = ()
+    cancellations: tuple[int, ...] = ()
+    pauses: Sequence[int] = (LONGEST_PAUSE,)
+
+
+@attrs.frozen
+class Proof:
+    """Say what is to be proved.
+
+    Attributes:
+        make: gives each process its projection.
+        options: gives each process its options.
+        lifecycles: the ways it may run, that have to come to the same.
+    """
+
+    make: MakeProjection
+    options: Callable[[], StoreOptions]
+    lifecycles: frozenset[Lifecycle]
+
+
+class Trial:
+    """Run a projection over a case in all ways, and hold each against the laws."""
+
+    def __init__(self, proof: Proof, case: Case) -> None:
+        self._proof = proof
+        self._case = attrs.evolve(case, schedule=_pinned(case.schedule))
+        projection = proof.make()
+        self._name, self._shard = projection.name, shard_name(projection)
+        steps = case.schedule.steps
+        self._types = tuple(dict.fromkeys(_type_of(data) for step in steps for data in step.data))
+
+    async def run(self) -> bool:
+        """Run it.
+
+        Returns:
+            Whether anything was written at all.
+
+        Raises:
+            AssertionError: a law is broken.
+        """
+        lifecycles = self._proof.lifecycles
+        reference = await self._one_at_a_time(is_live=Lifecycle.LIVE in lifecycles)
+        if Lifecycle.INLINE in lifecycles:
+            await self._inline(reference)
+        if Lifecycle.ASYNC in lifecycles:
+            await self._in_the_daemon(reference)
+        return not reference.is_empty
+
+    # -- one at a time, and live -------------------------------------------------------------
+
+    async def _one_at_a_time(self, *, is_live: bool) -> Reference:
+        database = WitnessedDatabase(self._shard, [1])
+        store, projection = self._process(database)
+        is_by_stream = isinstance(projection, AggregateProjection)
+        reference = Reference(self._name, is_by_stream)
+        async with self._straight(store) as moments:
+            async for moment in moments:
+                reference.events = moment.visible
+        database.looked_at = lambda progress: reference.note(progress, database.documents())
+        async with _daemon(store) as daemon:
+            try:
+                await daemon.catch_up()
+            except* EventFailedError as failed:
+                raise self._refused(reference, failed) from None
+        if is_live and isinstance(projection, AggregateProjection):
+            await self._live(reference, store, projection)
+        return reference
+
+    def _refused(
+        self, reference: Reference, failed: ExceptionGroup[EventFailedError]
+    ) -> AssertionError:
+        failure, cause = failed.exceptions[0], failed.exceptions[0].__cause__
+        place = next(
+            each
+            for each in reference.events
+            if isinstance(failure, EventFailedError) and each.sequence == failure.sequence
+        )
+        return AssertionError(
+            f"projection {self._name!r} can't apply an event: {type(cause).__name__}: {cause}\n"
+            f"  {told(place)}\n"
+            "  where an application never appends that, say what it does: by first=, by strategies"
+            " in place of classes, or by schedules="
+        )
+
+    async def _live(
+        self, reference: Reference, store: PagedStore, projection: AggregateProjection
+    ) -> None:
+        codec = DocumentCodec(store.options.events.converter)
+        kind, found = projection.produces, Documents()
+        streams = dict.fromkeys((each.tenant_id, each.stream_id) for each in reference.events)
+        for tenant, stream in streams:
+            async with store.session(tenant_id=tenant) as session:
+                document: Any = await session.events.aggregate_stream(kind, stream)
+            if document is not None:
+                found[tenant, kind, stream] = json.loads(codec.encode(document))
+        _fail(reference.compare(found, reference.end, "live"))
+
+    # -- inline ------------------------------------------------------------------------------
+
+    async def _inline(self, reference: Reference) -> None:
+        database = WitnessedDatabase(self._shard, [1])
+        store, _ = self._process(database, Lifecycle.INLINE)
+        try:
+            async with self._straight(store) as moments:
+                async for moment in moments:
+                    at = moment.visible[-1].sequence if moment.visible else 0
+                    _fail(reference.compare(database.documents(), at, "inline"))
+        except AssertionError:
+            raise
+        except Exception as error:
+            raise AssertionError(
+                f"projection {self._name!r}: inline it fails an append whose events it can apply"
+                f" one at a time: {type(error).__name__}: {error}"
+            ) from error
+
+    # -- in the daemon -----------------------------------------------------------------------
+
+    async def _in_the_daemon(self, reference: Reference) -> None:
+        database = WitnessedDatabase(self._shard, self._case.sizes)
+        judge = Judge(reference, database, "in the daemon")
+        with judge.scope:
+            async with trio.open_nursery() as nursery:
+                written = trio.Event()
+                nursery.start_soon(self._write, database, written)
+                case = self._case
+                troubles = Troubles(case.crashes, case.cancellations, database.log)
+                while not await self._run_process(database, written, judge, troubles):
+                    await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+        judge.settle()
+
+    async def _write(self, database: WitnessedDatabase, written: trio.Event) -> None:
+        store, _ = self._process(database)
+        pauses = itertools.cycle(self._case.pauses)
+        async with aclosing(play_schedule(self._case.schedule, store)) as moments:
+            async for _ in moments:
+                await _pause(next(pauses))
+        written.set()
+
+    async def _run_process(
+        self, database: WitnessedDatabase, written: trio.Event, judge: Judge, troubles: Troubles
+    ) -> bool:
+        """Run a process to its end, or until it is cancelled.
+
+        Returns:
+            Whether it came to its end.
+        """
+        is_through = False
+        async with trio.open_nursery() as process:
+            store, projection = self._process(database, pause=troubles.at)
+            troubles.begin(process)
+            async with _daemon(store) as daemon:
+                await daemon.start_all()
+                await written.wait()
+                await self._come_to_rest(daemon, store, judge)
+                await self._rebuild(daemon, projection, judge)
+            is_through = True
+            process.cancel_scope.cancel()
+        return is_through
+
+    async def _come_to_rest(
+        self, daemon: ProjectionDaemon, store: PagedStore, judge: Judge
+    ) -> None:
+        try:
+            await daemon.wait_for_non_stale_results(_PATIENCE)
+        except StaleResultsError as error:
+            judge.blame(str(error))
+        for letter in await store.dead_letters():
+            judge.blame(f"{set_aside(letter)}; one at a time it can be applied")
+
+    async def _rebuild(
+        self, daemon: ProjectionDaemon, projection: IProjection, judge: Judge
+    ) -> None:
+        judge.begin("in a rebuild")
+        is_through = False
+        while not is_through:
+            # Troubles are left, and an operator who is told of one says it again.
+            with suppress(DatabaseUnavailableError):
+                try:
+                    await daemon.rebuild(projection.name)
+                except RebuildError as error:
+                    judge.blame(str(error))
+                is_through = True
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _process(
+        self,
+        database: WitnessedDatabase,
+        lifecycle: Lifecycle = Lifecycle.ASYNC,
+        pause: Pause = give_way,
+    ) -> tuple[PagedStore, IProjection]:
+        """Make what a process has of its own: a store, and a projection with nothing in memory."""
+        options, projection = self._proof.options(), self._proof.make()
+        options.events.add_types(*self._types)
+        options.projections.add(projection, lifecycle=lifecycle)
+        # It draws nothing that matters: events have their ids already.
+        store = PagedStore(options, database=database, pause=pause, random=Random(0))  # noqa: S311
+        for kind, version in produced_by(projection).items():
+            database.classes[store.document_rows(kind, version).name] = kind
+        return store, projection
+
+    def _straight(self, store: PagedStore) -> AbstractAsyncContextManager[AsyncGenerator[Moment]]:
+        return aclosing(play_schedule(_straightened(self._case.schedule), store))
+
+
+def _daemon(store: PagedStore) -> AbstractAsyncContextManager[ProjectionDaemon]:
+    logger = logging.Logger("quiet")  # noqa: LOG001  it belongs to no other
+    logger.addHandler(logging.NullHandler())
+    return store.build_projection_daemon(logger=logger)
+
+
+def _fail(story: str | None) -> None:
+    if story is not None:
+        raise AssertionError(story)
+
+
+async def _pause(length: int) -> None:
+    if length >= LONGEST_PAUSE:
+        await trio.sleep(1)
+    for _ in range(length * _TURNS):
+        await trio.lowlevel.checkpoint()
+
+
+def _type_of(data: Any) -> type[Any]:
+    value: Any = data.data if isinstance(data, NewEvent) else data
+    return value.__class__
+
+
+def _pinned(schedule: CommitSchedule) -> CommitSchedule:
+    """Give events ids and times of their own, so that they are the same in every run."""
+    numbers = itertools.count(1)
+
+    def pin(data: Any) -> NewEvent:
+        new, number = data if isinstance(data, NewEvent) else NewEvent(data), next(numbers)
+        return attrs.evolve(
+            new,
+            id=new.id or UUID(int=number),
+            timestamp=new.timestamp or _BEGIN + timedelta(seconds=number),
+        )
+
+    steps = (attrs.evolve(step, data=tuple(map(pin, step.data))) for step in schedule.steps)
+    return CommitSchedule(tuple(steps))
+
+
+def _straightened(schedule: CommitSchedule) -> CommitSchedule:
+    """Let each append end before the next begins: the numbers stay the same."""
+    steps: list[WriterStep] = []
+    ends = {step.writer: step for step in schedule.steps if step.verb != "draw"}
+    for step in schedule.steps:
+        if step.verb == "draw":
+            steps += (step, ends[step.writer])
+    return CommitSchedule(tuple(steps))
