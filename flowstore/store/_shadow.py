@@ -22,7 +22,7 @@ from flowstore.projections import (
 )
 from flowstore.store._document_session import ProjectionUnit
 from flowstore.store._engine import Engine
-from flowstore.store._merging import merge_documents, merge_rows
+from flowstore.store._merging import Merging
 from flowstore.store._progress import Claim, claim_shard, commit_page, read_standing
 from flowstore.store._schema import lock_schema
 from flowstore.store._shadow_unit import NoShadowError, Places, ShadowUnit, shadow_table
@@ -161,8 +161,8 @@ class Shadow:
         shard = shard_name(self.projection)
         await connection.execute(statement(_CLEAR_LETTERS), (shard,))
         await connection.execute(statement(_MOVE_LETTERS), (shard, self.shard))
-        for script in self._merging():
-            await connection.execute(script)
+        for merging in self._mergings():
+            await merging.run(connection)
         await _forget(connection, self.engine, self.projection, self.places)
 
     async def discard(self) -> None:
@@ -173,23 +173,25 @@ class Shadow:
         """
         await _discard(self.engine, self.projection, self.places, self.shard)
 
-    def _merging(self) -> list[bytes]:
-        scripts: list[bytes] = []
-        for kind in self.places.kinds:
-            scripts += merge_documents(
-                self._table(kind.table), self._table(shadow_table(kind.table))
-            )
-        for table in self.places.tables:
-            scripts += merge_rows(
-                self._table(table.name),
-                self._table(shadow_table(table.name)),
+    def _mergings(self) -> list[Merging]:
+        documents = [Merging.of_documents(*self._tables(kind.table)) for kind in self.places.kinds]
+        rows = [
+            Merging(
+                *self._tables(table.name),
                 keys=self.engine.flat_tables.key_names(table),
                 columns=[column.name for column in table.columns],
             )
-        return scripts
+            for table in self.places.tables
+        ]
+        return documents + rows
 
-    def _table(self, name: str) -> composing.Identifier:
-        return composing.Identifier(self.engine.sql.schema, name)
+    def _tables(
+        self, name: str
+    ) -> tuple[composing.Identifier, composing.Identifier, composing.Identifier]:
+        """Name a table, its shadow, and one for rows that have to be set aside."""
+        names = (name, shadow_table(name), shadow_table(f"rows of {name}"))
+        own, beside, kept = (composing.Identifier(self.engine.sql.schema, each) for each in names)
+        return own, beside, kept
 
 
 async def open_shadow(engine: Engine, projection: IProjection) -> Shadow:
