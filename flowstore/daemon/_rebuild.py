@@ -199,23 +199,31 @@ class Rebuilder:
                 await self._begin(shadow, running)
                 yield shadow
         except BaseException as error:
-            await self._discard(shadow)
+            was_there = await self._discard(shadow)
             if isinstance(error, Exception) and shadow.refused is not None:
                 # However it came out of the pipeline, or of the projection's own handlers.
                 raise shadow.refused from error
+            if isinstance(error, Exception) and not was_there and not shadow.is_in_place:
+                # Whatever it met first: its tables are another rebuild's, or nobody's.
+                at = running.progress
+                raise ProgressConflictError(shadow.shard, expected=at, found=None) from error
             raise
         if running.scope.cancelled_caught:
             await self._discard(shadow)
             raise ShardStoppedError(running.name, running.progress, running.estimate.ceiling)
 
-    async def _discard(self, shadow: Shadow) -> None:
-        """Forget a shadow; what can't be forgotten now the next rebuild forgets."""
+    async def _discard(self, shadow: Shadow) -> bool:
+        """Forget a shadow; what can't be forgotten now the next rebuild forgets.
+
+        Tells whether it was there, as far as that can be told.
+        """
         with trio.move_on_after(self._settings.stop_and_drain_timeout) as scope:
             scope.shield = True
             try:
-                await shadow.discard()
+                return await shadow.discard()
             except DatabaseError as error:
                 self._log.warning("what a rebuild has left can't be deleted now: %s", error)
+        return True
 
     async def _begin(self, shadow: Shadow, running: Running) -> None:
         """Put an empty shadow where the projection's options let it begin."""

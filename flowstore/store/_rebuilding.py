@@ -85,6 +85,7 @@ class Rebuilding:
                 move = self._engine.sql.statement(_MOVE)
                 await connection.execute(move, (shard, ceiling))
                 await shadow.take_over(connection, ceiling)
+        shadow.is_in_place = True
         return ceiling
 
     def holding_appends(
@@ -194,6 +195,8 @@ async def _holding_appends(
         yield HeldReplay(here, projection, shadow, floor, Feed(here))
         if shadow is not None:
             await shadow.take_over(connection, floor)
+    if shadow is not None:
+        shadow.is_in_place = True
 
 
 @asynccontextmanager

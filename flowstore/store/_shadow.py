@@ -58,6 +58,7 @@ class Shadow:
         engine: the store's, with the shadow's tables in the place of the projection's.
         places: where the projection itself writes.
         refused: what the projection did that no shadow can take in; then nothing is committed.
+        is_in_place: it is the projection's view now.
     """
 
     projection: IProjection
@@ -66,6 +67,7 @@ class Shadow:
     engine: Engine = attrs.field(repr=False)
     places: Places
     refused: NoShadowError | None = attrs.field(default=None, init=False)
+    is_in_place: bool = attrs.field(default=False, init=False)
 
     # -- filling -----------------------------------------------------------------------------
 
@@ -165,13 +167,13 @@ class Shadow:
             await merging.run(connection)
         await _forget(connection, self.engine, self.projection, self.places)
 
-    async def discard(self) -> None:
-        """Forget the shadow, unless another rebuild has done so.
+    async def discard(self) -> bool:
+        """Forget the shadow, unless another rebuild has done so; tells whether it was still there.
 
         Raises:
             DatabaseError: PostgreSQL refused, or can't be reached.
         """
-        await _discard(self.engine, self.projection, self.places, self.shard)
+        return await _discard(self.engine, self.projection, self.places, self.shard)
 
     def _mergings(self) -> list[Merging]:
         documents = [Merging.of_documents(*self._tables(kind.table)) for kind in self.places.kinds]
@@ -236,14 +238,15 @@ async def _open(engine: Engine, projection: IProjection, places: Places, shard: 
     return Shadow(projection, shard, claim, beside, places)
 
 
-async def _discard(engine: Engine, projection: IProjection, places: Places, shard: str) -> None:
-    """Forget a shadow, unless another rebuild has done so."""
+async def _discard(engine: Engine, projection: IProjection, places: Places, shard: str) -> bool:
+    """Forget a shadow, unless another rebuild has done so; tells whether it was still there."""
     with translate_errors():
         async with engine.lend() as connection, connection.transaction():
             await lock_schema(connection, engine.sql)
             cursor = await connection.execute(engine.sql.statement(_FIND), (shard,))
-            if cursor.rowcount:
+            if was_there := cursor.rowcount > 0:
                 await _forget(connection, engine, projection, places)
+    return was_there
 
 
 async def forget_shadows(engine: Engine, projection: IProjection) -> None:

@@ -298,6 +298,135 @@ async def test_a_projection_with_sql_of_its_own_is_rebuilt_while_appends_wait(st
     assert await totals(store) == await expected(store)
 
 
+class Gates:
+    """Stops a projection before it applies some events: each once, and tells that it has."""
+
+    def __init__(self, *sequences):
+        self.entered = {sequence: trio.Event() for sequence in sequences}
+        self.opened = {sequence: trio.Event() for sequence in sequences}
+
+    async def before(self, streams):
+        last = max(stream.events[-1].sequence for stream in streams)
+        if last in self.opened and not self.entered[last].is_set():
+            self.entered[last].set()
+            await self.opened[last].wait()
+
+
+@attrs.define(eq=False)
+class Gated:
+    inner: object
+    gates: Gates
+    beside_only: bool
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    async def apply(self, session, streams):
+        if type(session).__name__ == "ShadowUnit" or not self.beside_only:
+            await self.gates.before(streams)
+        applying = self.inner.apply(session, streams)
+        if applying is not None:
+            await applying
+
+
+def gate(store, index, *sequences, beside_only=True):
+    registered = store.options.projections._registered
+    gated = Gated(registered[index].projection, Gates(*sequences), beside_only)
+    registered[index] = attrs.evolve(registered[index], projection=gated)
+    return gated.gates
+
+
+async def until_it_waits_or_is_done(store, done):
+    """Wait until somebody waits for the events table, or the append is through after all."""
+    waiting = "select from pg_locks where relation = %s::regclass and not granted"
+    events = sql.Identifier(store.options.schema, "events").as_string()
+    async with store.connection() as connection:
+        with trio.fail_after(PATIENCE):
+            while not done.is_set():
+                cursor = await connection.execute(waiting, (events,))
+                if cursor.rowcount:
+                    return
+                await trio.sleep(0.01)
+
+
+async def test_an_append_between_the_last_page_and_the_change_waits_and_is_on_the_new_view(store):
+    await fill(store, 3)
+    await spoil(store)
+    gates = gate(store, 0, 3, 4)
+    done = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rebuild, store, "Total")
+        await gates.entered[3].wait()
+        await fill(store, 1, start=3)  # is left for when appends have to wait
+        gates.opened[3].set()
+        await gates.entered[4].wait()
+        nursery.start_soon(write, store, 1, 1, done)
+        await until_it_waits_or_is_done(store, done)
+        assert not done.is_set()
+        gates.opened[4].set()
+        with trio.fail_after(PATIENCE):
+            await done.wait()
+    assert await totals(store) == await expected(store)
+    seen = [number for total in await totals(store) for number in total.seen]
+    assert sorted(seen) == [0, 1, 2, 3, 1000]
+
+
+async def test_an_append_beside_a_rebuild_that_keeps_all_out_waits_and_is_in_the_end_once(
+    store, table
+):
+    store.options.projections.add(Ledger(table.name), lifecycle=Lifecycle.INLINE)
+    await fill(store, 3)
+    gates = gate(store, 1, 3, beside_only=False)
+    done = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rebuild, store, "ledger")
+        await gates.entered[3].wait()
+        nursery.start_soon(write, store, 1, 1, done)
+        await until_it_waits_or_is_done(store, done)
+        assert not done.is_set()
+        assert await table.sequences(store, "ledger") == [1, 2, 3]  # as it was, for readers
+        gates.opened[3].set()
+    assert sorted(await table.sequences(store, "ledger")) == [1, 2, 3, 4]
+
+
+async def test_of_two_rebuilds_at_once_in_two_processes_the_later_one_wins(store):
+    await fill(store)
+    await spoil(store)
+    gates = gate(store, 0, 5)
+    options = StoreOptions(schema=store.options.schema)
+    options.projections.aggregate_streams_with(Total, lifecycle=Lifecycle.INLINE)
+
+    async def rebuild_first():
+        with pytest.raises(RebuildError, match="another rebuild of it has begun"):
+            await rebuild(store, "Total")
+
+    async with open_store(store.dsn, options) as other, trio.open_nursery() as nursery:
+        nursery.start_soon(rebuild_first)
+        await gates.entered[5].wait()
+        await rebuild(other, Total)
+        gates.opened[5].set()
+    assert await totals(store) == await expected(store)
+    assert await leftovers(store) == []
+    await fill(store, 3, start=30)
+    assert await totals(store) == await expected(store)
+
+
+async def test_two_rebuilds_that_keep_all_out_take_turns(store, table):
+    store.options.projections.add(Ledger(table.name), lifecycle=Lifecycle.INLINE)
+    await fill(store, 8)
+    with trio.fail_after(PATIENCE):
+        async with (
+            store.build_projection_daemon() as one,
+            store.build_projection_daemon() as other,
+            trio.open_nursery() as nursery,
+        ):
+            for daemon in (one, other, one):
+                nursery.start_soon(daemon.rebuild, "ledger")
+            nursery.start_soon(one.rebuild, "Total")
+            nursery.start_soon(write, store, 1, 5)
+    assert sorted(await table.sequences(store, "ledger")) == list(range(1, 14))
+
+
 async def test_a_writer_that_has_read_the_view_in_its_transaction_isnt_failed(store):
     await fill(store)
     async with store.session() as session:

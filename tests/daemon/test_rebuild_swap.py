@@ -10,9 +10,10 @@ from psycopg import sql
 from trio.testing import wait_all_tasks_blocked
 
 from flowstore.daemon import open_store
-from flowstore.errors import ConcurrencyError, RebuildError
+from flowstore.errors import ConcurrencyError, ProgressConflictError, RebuildError
 from flowstore.projections import AsyncOptions, Composite, FlatTable, Lifecycle
 from flowstore.store import StoreOptions
+from flowstore.store._shadow_unit import shadow_table
 
 STREAMS = [UUID(int=number) for number in range(1, 8)]
 
@@ -428,6 +429,23 @@ async def test_of_two_rebuilds_at_once_in_two_processes_the_later_one_wins(fille
             await daemon.rebuild(Total, swap=True)
         assert shadow.refused is None
     assert await totals(filled) == await expected(filled)
+    assert await leftovers(filled) == []
+
+
+async def test_who_fills_a_shadow_that_another_rebuild_has_forgotten_writes_nothing(filled):
+    projection = filled.options.projections.find(Total).projection
+    forgotten = await filled.rebuilding.open_shadow(projection)
+    present = await filled.rebuilding.open_shadow(projection)
+    unit = forgotten.projection_session()
+    unit.store(Total(uuid4(), 5))
+    with pytest.raises(ProgressConflictError):
+        await forgotten.commit_batch(unit, floor=0, ceiling=5)
+    beside = table(filled, "select * from {}", shadow_table("doc_total"))
+    assert await fetch(filled, beside) == []
+    assert (await forgotten.standing()).started is False
+    await forgotten.discard()  # which isn't its own any more
+    assert await fetch(filled, beside) == []
+    await present.discard()
     assert await leftovers(filled) == []
 
 
