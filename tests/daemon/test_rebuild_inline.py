@@ -389,6 +389,59 @@ async def test_an_append_beside_a_rebuild_that_keeps_all_out_waits_and_is_in_the
     assert sorted(await table.sequences(store, "ledger")) == [1, 2, 3, 4]
 
 
+async def test_an_event_of_the_last_page_that_fails_is_set_aside_under_the_projections_name(
+    opening,
+):
+    async with opening() as store:
+        schema = store.options.schema
+    options = StoreOptions(schema=schema)
+    options.projections.aggregate_streams_with(
+        Strict,
+        lifecycle=Lifecycle.INLINE,
+        async_options=AsyncOptions(on_rebuild_error="dead_letter"),
+    )
+    async with open_store(store.dsn, options) as store, trio.open_nursery() as nursery:
+        await fill(store, 3)
+        gates = gate(store, 0, 3)
+        nursery.start_soon(rebuild, store, "Strict")
+        await gates.entered[3].wait()
+        await append(store, Counted(17))
+        POISON.add(17)
+        gates.opened[3].set()
+    POISON.clear()
+    async with open_store(store.dsn, options) as store:
+        letters = [(letter.shard, letter.sequence) for letter in await store.dead_letters()]
+        assert letters == [("Strict", 4)]
+        assert sum(each.number for each in await store.session().find(Strict)) == 3
+        assert await leftovers(store) == []
+
+
+async def test_an_open_append_holds_nobody_up_where_no_shadow_is_possible(store, table):
+    store.options.projections.add(Ledger(table.name), lifecycle=Lifecycle.INLINE)
+    await fill(store, 3)
+    name = next(iter(store.options.events.stored_names(Counted)))
+    insert = sql.SQL(
+        "insert into {} (stream_id, version, type, data) values (%s, 1, %s, '{{\"by\": 5}}')"
+    ).format(sql.Identifier(store.options.schema, "events"))
+    done = trio.Event()
+
+    async def run():
+        await rebuild(store, "ledger")
+        done.set()
+
+    async with store.connection() as connection, trio.open_nursery() as nursery:
+        async with connection.transaction():
+            await connection.execute(insert, (UUID(int=99), name))
+            nursery.start_soon(run)
+            await until_it_waits_or_is_done(store, done)
+            with trio.fail_after(PATIENCE):
+                await fill(store, 5, start=3)
+            assert not done.is_set()
+        with trio.fail_after(PATIENCE):
+            await done.wait()
+    assert sorted(await table.sequences(store, "ledger")) == list(range(1, 10))
+
+
 async def test_of_two_rebuilds_at_once_in_two_processes_the_later_one_wins(store):
     await fill(store)
     await spoil(store)

@@ -389,6 +389,69 @@ async def test_progress_never_goes_back_although_numbers_were_drawn_in_vain(fill
         assert await filled.progress(Total) == 35
 
 
+@attrs.define(eq=False)
+class GatedAt(Gated):
+    """Waits at a gate of its own before each of some events, but only beside the view."""
+
+    gates: dict[int, Gate] = attrs.field(factory=dict)
+
+    async def apply(self, session, streams):
+        last = max(stream.events[-1].sequence for stream in streams)
+        if type(session).__name__ == "ShadowUnit" and last in self.gates:
+            await self.gates[last].wait()
+        await self.inner.apply(session, streams)
+
+
+async def test_what_is_applied_elsewhere_while_the_shard_stands_aside_is_never_taken_back(store):
+    registered = store.options.projections._registered
+    gated = GatedAt(registered[0].projection, gates={3: Gate(), 4: Gate()})
+    registered[0] = attrs.evolve(registered[0], projection=gated)
+    await fill(store, 3)
+    async with (
+        open_store(store.dsn, store.options) as other,
+        other.build_projection_daemon() as elsewhere,
+        store.build_projection_daemon() as daemon,
+    ):
+        await elsewhere.start_all()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: daemon.rebuild("Total", swap=True))
+            for number, gate in gated.gates.items():
+                await gate.entered.wait()
+                await fill(store, 1, start=number)
+                await elsewhere.wait_for_non_stale_results(10)
+                gate.opened.set()
+        assert await store.progress("Total") == 5
+        assert await totals(store) == await expected(store)
+
+
+async def test_a_commit_elsewhere_that_is_just_happening_is_waited_for(filled):
+    projection = filled.options.projections.find(Total).projection
+    shadow = await filled.rebuilding.open_shadow(projection)
+    await shadow.commit_batch(shadow.projection_session(), floor=0, ceiling=30)
+    before = await totals(filled)
+    places = []
+
+    async def swap():
+        places.append(await filled.rebuilding.swap(shadow, 30))
+
+    advance = table(filled, "update {} set sequence = 31 where shard = 'Total'", "progress")
+    waiting = "select from pg_locks where not granted and locktype = 'transactionid'"
+    async with (
+        trio.open_nursery() as nursery,
+        filled.connection() as connection,
+        connection.transaction(),
+    ):
+        await connection.execute(advance)
+        nursery.start_soon(swap)
+        with trio.fail_after(20):
+            while not await fetch(filled, waiting):  # noqa: ASYNC110 - what others do is polled
+                await trio.sleep(0.01)
+    assert places == [31]
+    assert await filled.progress(Total) == 31
+    assert await totals(filled) == before
+    await shadow.discard()
+
+
 async def test_who_runs_the_shard_elsewhere_loses_it_to_the_swap(filled, until):
     async with (
         open_store(filled.dsn, filled.options) as other,
