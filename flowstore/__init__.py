@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         EventPage,
         EventStream,
         NewEvent,
+        RawEvent,
         StreamAction,
         StreamState,
     )
@@ -131,6 +132,7 @@ _ROOMS = {
         "EventPage",
         "EventStream",
         "NewEvent",
+        "RawEvent",
         "StreamAction",
         "StreamState",
     ),
@@ -191,6 +193,7 @@ __all__ = [
     "ProgressConflictError",
     "ProjectionDaemon",
     "ProjectionSession",
+    "RawEvent",
     "RebuildError",
     "RegistrationError",
     "SchemaError",

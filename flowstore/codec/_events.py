@@ -8,8 +8,8 @@ from flowstore.codec._hooks import Hooks
 from flowstore.codec._json import from_json, to_json
 from flowstore.codec._problems import problems
 from flowstore.codec._registry import EventRegistry, Reading, Upcaster, stored_name_of
-from flowstore.errors import InvalidEventError
-from flowstore.events import Compacted, is_builtin
+from flowstore.errors import InvalidEventError, UnknownEventTypeError
+from flowstore.events import Compacted, RawEvent, is_builtin
 
 __all__ = ["EventCodec"]
 
@@ -40,6 +40,12 @@ class EventCodec:
             RegistrationError: the type's name is another type's.
         """
         kind = type(data)
+        if isinstance(data, RawEvent):
+            raise InvalidEventError(
+                f"a RawEvent of {data.type_name!r} can't be appended: make its class known with"
+                " options.events.add_types(...); export_events and import_events move events of"
+                " any type"
+            )
         if is_builtin(kind):
             raise InvalidEventError(
                 f"{data!r} can't be an event: append an instance of a class of your own"
@@ -80,6 +86,10 @@ class EventCodec:
             type_name: the name it is stored under.
             text: its JSON, as text or UTF-8.
 
+        Returns:
+            The application's value; a `RawEvent` where no known type has the name and the registry
+            asks for that.
+
         Raises:
             UnknownEventTypeError: no known type has the name.
             InvalidEventError: the JSON doesn't fit the type, or an upcaster failed.
@@ -87,7 +97,13 @@ class EventCodec:
         """
         reader = self._readers.get(type_name)
         if reader is None:
-            reader = self._make_reader(type_name, self._registry.reading(type_name))
+            try:
+                reading = self._registry.reading(type_name)
+            except UnknownEventTypeError:
+                if self._registry.unknown_types != "raw":
+                    raise
+                return _raw(type_name, text)  # the type may become known yet: not kept
+            reader = self._make_reader(type_name, reading)
             self._readers[type_name] = reader
         return reader(text)
 
@@ -153,7 +169,7 @@ class EventCodec:
 
     def _upcast(self, value: Any, upcaster: Upcaster, type_name: str) -> Any:
         try:
-            lifted = upcaster.function(value)
+            lifted = upcaster.function(self._read_as(upcaster.source, value))
         except Exception as cause:  # the application's function may raise anything
             raise InvalidEventError(
                 f"an event stored as {type_name!r} can't be upcast to"
@@ -166,6 +182,9 @@ class EventCodec:
             )
         # An instance goes on as JSON: whatever comes next, an upcaster or the type, takes that.
         return self._hooks.unstructure(lifted) if isinstance(lifted, upcaster.type) else lifted
+
+    def _read_as(self, source: type[Any] | None, value: Any) -> Any:
+        return value if source is None else self._hooks.structure_hook(source)(value, source)
 
     def _to_compacted(self, value: dict[str, Any], _: Any) -> Compacted:
         return Compacted(value["aggregate"], value["state"], restore=self._restore)
@@ -184,6 +203,11 @@ class EventCodec:
                 f"a stream was compacted to a {aggregate.__name__} of another shape:"
                 f" {problems(cause)}; give what was added a default"
             ) from cause
+
+
+def _raw(type_name: str, text: str | bytes) -> RawEvent:
+    what = f"an event stored as {type_name!r}"
+    return RawEvent(type_name, from_json(text, what=what, error=InvalidEventError))
 
 
 def _from_compacted(compacted: Compacted) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 import attrs
 from cattrs import Converter
@@ -11,7 +11,7 @@ from flowstore.codec._converter import make_converter
 from flowstore.codec._json import EncodingLimits
 from flowstore.codec._metadata import EventMetadata
 from flowstore.errors import RegistrationError, UnknownEventTypeError
-from flowstore.events import Archived, Compacted, is_builtin
+from flowstore.events import LONGEST_NAME, Archived, Compacted, is_builtin
 
 __all__ = ["EventRegistry", "Reading", "Upcaster", "stored_name_of"]
 
@@ -21,6 +21,8 @@ _OWN_TYPES: Final[dict[str, type]] = {"archived": Archived, "compacted": Compact
 """What flowstore itself appends. An application's types may have the names: theirs go first."""
 
 _Change: TypeAlias = Callable[[Any], Any]
+
+UnknownTypes: TypeAlias = Literal["error", "raw"]
 
 
 def stored_name_of(event_type: type) -> str:
@@ -37,10 +39,13 @@ class Upcaster:
     """Lift stored JSON to the shape of a later type.
 
     Attributes:
+        source: the class that the JSON is read into first; None hands the JSON over as it is.
         type: the type whose JSON comes out.
-        function: takes the JSON value, gives the new one, or an instance of `type`.
+        function: takes the JSON value, or an instance of `source`; gives the new JSON value, or
+            an instance of `type`.
     """
 
+    source: type[Any] | None
     type: type
     function: _Change
 
@@ -58,6 +63,14 @@ class Reading:
     upcasters: tuple[Upcaster, ...] = ()
 
 
+def _check_unknown_types(_: Any, __: Any, value: Any) -> None:
+    if value not in get_args(UnknownTypes):
+        raise RegistrationError(
+            f"options.events.unknown_types is {value!r}: it is 'error', or 'raw' for events as"
+            " their JSON"
+        )
+
+
 @attrs.define
 class EventRegistry:
     """Keep the event types of a store: a closed list, to which a stored name can add nothing.
@@ -69,12 +82,18 @@ class EventRegistry:
     Attributes:
         metadata: what is recorded about events beside their data.
         limits: what one event may weigh.
-        converter: what classes mean as JSON; register hooks on it for types that need them.
+        converter: what classes mean as JSON, those of events and of documents; register hooks on
+            it for types that need them.
+        unknown_types: what an event of an unknown type is read as: "error" refuses it with
+            `UnknownEventTypeError`, "raw" gives a `RawEvent`, which holds its JSON.
     """
 
     metadata: EventMetadata = attrs.field(factory=EventMetadata, kw_only=True)
     limits: EncodingLimits = attrs.field(factory=EncodingLimits, kw_only=True)
     converter: Converter = attrs.field(factory=make_converter, kw_only=True)
+    unknown_types: UnknownTypes = attrs.field(
+        default="error", kw_only=True, validator=cast("Any", _check_unknown_types)
+    )
     _types: dict[str, type] = attrs.field(factory=dict[str, type], init=False)
     _names: dict[type, str] = attrs.field(factory=dict[type, str], init=False)
     _upcasters: dict[str, list[Upcaster]] = attrs.field(
@@ -108,7 +127,7 @@ class EventRegistry:
         _check_event_type(event_type)
         self._claim(event_type, name)
 
-    def upcast(self, stored_name: str, event_type: type, function: _Change) -> None:
+    def upcast(self, stored_name: str | type, event_type: type, function: _Change) -> None:
         """Read what is stored under a name as another, later type.
 
         Chains through versions: if what is stored under the name of `event_type` has an upcaster
@@ -117,14 +136,24 @@ class EventRegistry:
         `function` then sees the new ones too.
 
         Args:
-            stored_name: the name that the old events are stored under.
+            stored_name: the name that the old events are stored under, or the class that they were,
+                which stands for its name.
             event_type: the type they become; it is made known if it isn't.
-            function: takes the parsed JSON, and may change it; returns the JSON of `event_type`,
-                or an instance of it.
+            function: takes the parsed JSON, and may change it; or, where the old class was given,
+                an instance of that. Returns the JSON of `event_type`, or an instance of it.
 
         Raises:
-            RegistrationError: the name is upcast to another type already, or leads in a circle.
+            RegistrationError: the name is upcast to another type already, or leads in a circle;
+                or the old class has the name of the new one.
         """
+        source = None if isinstance(stored_name, str) else stored_name
+        if not isinstance(stored_name, str):
+            stored_name = self._name_of_old(stored_name, event_type)
+        if not callable(function):
+            raise RegistrationError(
+                f"what is stored as {stored_name!r} can't be upcast to {_label(event_type)} by"
+                f" {function!r}: it takes a function"
+            )
         if stored_name != self._names.get(event_type):
             self.add_types(event_type)
         rules = self._upcasters.get(stored_name, [])
@@ -134,7 +163,7 @@ class EventRegistry:
                 f" and can't become {_label(event_type)} as well: chain from its name instead"
             )
         self._check_no_circle(stored_name, event_type)
-        self._upcasters[stored_name] = [*rules, Upcaster(event_type, function)]
+        self._upcasters[stored_name] = [*rules, Upcaster(source, event_type, function)]
 
     def mask(self, event_type: type, function: _Change) -> None:
         """Say how personal data is taken out of events of a type, and of its subclasses.
@@ -206,6 +235,12 @@ class EventRegistry:
                 f"{_label(event_type)} can't be stored as {name!r}: PostgreSQL can't keep NUL, or"
                 " half of a surrogate pair"
             )
+        if len(name.encode()) > LONGEST_NAME:
+            raise RegistrationError(
+                f"{_label(event_type)} can't be stored as {name!r}: it has {len(name.encode())}"
+                f" bytes, and names have {LONGEST_NAME} at most; give it a shorter one with"
+                " options.events.alias(type, name)"
+            )
         holder = self._types.get(name)
         if holder not in (None, event_type):
             raise RegistrationError(
@@ -214,6 +249,17 @@ class EventRegistry:
             )
         self._types[name] = event_type
         self._names[event_type] = name
+
+    def _name_of_old(self, old: type, event_type: type) -> str:
+        _check_event_type(old)
+        name = self._names.get(old) or stored_name_of(old)
+        if name == (self._names.get(event_type) or stored_name_of(event_type)):
+            raise RegistrationError(
+                f"{_label(old)} can't be upcast to {_label(event_type)}, as both are stored as"
+                f" {name!r}: give the new one another name with options.events.alias(type, name)"
+                " first"
+            )
+        return name
 
     def _check_no_circle(self, stored_name: str, event_type: type) -> None:
         before, name = stored_name, self._names[event_type]

@@ -2,13 +2,14 @@
 
 from flowstore.events._actions import ANY, NO_STREAM, NewEvent, StreamAction, check_readable
 from flowstore.events._compacted import Compacted
-from flowstore.events._event import Archived, Event, EventStream, StreamId, StreamState
+from flowstore.events._event import Archived, Event, EventStream, RawEvent, StreamId, StreamState
 from flowstore.events._grouping import group_by_stream_id, in_sequence
-from flowstore.events._kinds import is_builtin
+from flowstore.events._kinds import LONGEST_NAME, is_builtin
 from flowstore.events._pages import DeadLetter, EventBatch, EventFailure, EventPage
 
 __all__ = [
     "ANY",
+    "LONGEST_NAME",
     "NO_STREAM",
     "Archived",
     "Compacted",
@@ -19,6 +20,7 @@ __all__ = [
     "EventPage",
     "EventStream",
     "NewEvent",
+    "RawEvent",
     "StreamAction",
     "StreamId",
     "StreamState",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 import attrs
@@ -27,6 +27,11 @@ _LAST: Final = date(9999, 12, 29)
 def _check_aware(new_event: "NewEvent", _: Any, timestamp: datetime | None) -> None:
     if timestamp is None:
         return
+    if not isinstance(cast("Any", timestamp), datetime):
+        raise InvalidEventError(
+            f"the timestamp of {type(new_event.data).__name__} is {timestamp!r}: give it a datetime"
+            " with a time zone"
+        )
     if timestamp.utcoffset() is None:
         raise InvalidEventError(
             f"the timestamp {timestamp!r} of {type(new_event.data).__name__} has no time zone:"
@@ -57,6 +62,22 @@ def _check_unwrapped(_: "NewEvent", __: Any, data: Any) -> None:
         )
 
 
+def _check_id(new_event: "NewEvent", _: Any, event_id: Any) -> None:
+    if event_id is not None and not isinstance(event_id, UUID):
+        raise InvalidEventError(
+            f"the id of {type(new_event.data).__name__} is {event_id!r}: an event is known by a"
+            " UUID; uuid5(namespace, text) makes one of text"
+        )
+
+
+def _check_headers(new_event: "NewEvent", _: Any, headers: Any) -> None:
+    if not isinstance(headers, Mapping):
+        raise InvalidEventError(
+            f"the headers of {type(new_event.data).__name__} are {headers!r}: give JSON values by"
+            " name"
+        )
+
+
 @attrs.frozen
 class NewEvent:
     """Wrap a value to be appended with what should be recorded about it.
@@ -74,13 +95,19 @@ class NewEvent:
 
     Raises:
         InvalidEventError: the timestamp has no time zone, or lies within two days of the ends of
-            the calendar; or `data` is an envelope already.
+            the calendar; `data` is an envelope already; or something is of the wrong type.
     """
 
     data: Any = attrs.field(hash=False, validator=_check_unwrapped)
-    id: UUID | None = attrs.field(default=None, kw_only=True)
+    id: UUID | None = attrs.field(default=None, kw_only=True, validator=_check_id)
     timestamp: datetime | None = attrs.field(default=None, kw_only=True, validator=_check_aware)
-    headers: Mapping[str, Any] = attrs.field(factory=dict[str, Any], kw_only=True, hash=False)
+    headers: Mapping[str, Any] = attrs.field(
+        factory=dict[str, Any],
+        converter=attrs.converters.default_if_none(factory=dict[str, Any]),
+        kw_only=True,
+        hash=False,
+        validator=_check_headers,
+    )
     correlation_id: str | None = attrs.field(default=None, kw_only=True)
     causation_id: str | None = attrs.field(default=None, kw_only=True)
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import attrs
 
-__all__ = ["Archived", "Event", "EventStream", "StreamId", "StreamState"]
+__all__ = ["Archived", "Event", "EventStream", "RawEvent", "StreamId", "StreamState"]
 
 StreamId: TypeAlias = UUID | str
 """A stream's identity: one kind throughout a store, by its `stream_identity`."""
@@ -87,6 +87,19 @@ class StreamState:
     archived: bool = False
     stream_type: str | None = None
     tenant_id: str | None = None
+
+
+@attrs.frozen
+class RawEvent:
+    """Stand for an event whose type isn't known, where a store was asked for that.
+
+    Attributes:
+        type_name: the name that it is stored under.
+        data: its JSON value.
+    """
+
+    type_name: str
+    data: Any = attrs.field(hash=False)
 
 
 @attrs.frozen

@@ -1,9 +1,13 @@
-"""Which classes can't be an event's."""
+"""What names may be like, and which classes can't be an event's."""
 
 import builtins
 from types import NoneType
+from typing import Final
 
-__all__ = ["is_builtin"]
+__all__ = ["LONGEST_NAME", "is_builtin"]
+
+LONGEST_NAME: Final = 63
+"""Bytes that PostgreSQL keeps of a name (NAMEDATALEN - 1), and so the most that any name here has."""
 
 
 def is_builtin(kind: type) -> bool:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from flowstore.errors import RegistrationError
+from flowstore.events import LONGEST_NAME
 from flowstore.projections._protocols import IProjection
 
 __all__ = ["check_name", "check_version", "document_key", "shard_name"]
@@ -30,7 +31,8 @@ def check_name(_: Any, __: Any, name: Any) -> None:
     """Refuse a name that can't be kept.
 
     Raises:
-        RegistrationError: it isn't text, is blank, or holds what PostgreSQL can't keep.
+        RegistrationError: it isn't text, is blank, holds what PostgreSQL can't keep, or has more
+            than 63 bytes, as for all names.
     """
     if not isinstance(name, str) or not name.strip():
         raise RegistrationError(f"{name!r} can't be a projection's name: give it one of text")
@@ -38,6 +40,11 @@ def check_name(_: Any, __: Any, name: Any) -> None:
         raise RegistrationError(
             f"{name!r} can't be a projection's name: PostgreSQL can't keep its NUL, or its half of"
             " a surrogate pair"
+        )
+    if len(name.encode()) > LONGEST_NAME:
+        raise RegistrationError(
+            f"{name!r} can't be a projection's name: it has {len(name.encode())} bytes, and names"
+            f" have {LONGEST_NAME} at most; give a shorter name="
         )
 
 

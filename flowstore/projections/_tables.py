@@ -10,11 +10,9 @@ from uuid import UUID
 import attrs
 
 from flowstore.errors import RegistrationError
+from flowstore.events import LONGEST_NAME
 
 __all__ = ["Column", "DeleteRow", "RowChange", "Table", "WriteRow", "check_column_name", "sql_type"]
-
-_LONGEST_NAME: Final = 63
-"""Bytes PostgreSQL keeps of a name (NAMEDATALEN - 1); it cuts the rest off without an error."""
 
 _PYTHON_TYPES: Final[Mapping[Any, str]] = {
     UUID: "uuid",
@@ -170,10 +168,10 @@ def check_column_name(name: Any, where: str) -> None:
     if not isinstance(name, str) or not name or not name.isprintable():
         raise RegistrationError(f"{where} is named {name!r}: give it a printable name")
     size = len(name.encode(errors="surrogatepass"))
-    if size > _LONGEST_NAME:
+    if size > LONGEST_NAME:
         raise RegistrationError(
             f"{where} is named {name!r}, which has {size} bytes: PostgreSQL would cut it off at"
-            f" {_LONGEST_NAME}; choose a shorter name"
+            f" {LONGEST_NAME}; choose a shorter name"
         )
 
 

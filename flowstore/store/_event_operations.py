@@ -82,14 +82,11 @@ class EventOperations(EventReader):
         Raises:
             EmptyStreamError: no event is given.
             InvalidEventError: an event or the identity can't be stored, or the expected version is
-                negative.
+                no version.
             StreamArchivedError: this session has queued the stream to be archived.
             RegistrationError: an event type's name is another type's.
         """
-        if expected_version is not None and expected_version < 0:
-            raise InvalidEventError(
-                f"expected_version={expected_version}: versions begin at 1, and NO_STREAM is 0"
-            )
+        _check_version(expected_version)
         return self._enqueue(stream_id, events, expected_version=expected_version)
 
     async def append_optimistic(self, stream_id: StreamId, /, *events: Any) -> StreamAction:
@@ -273,3 +270,12 @@ class EventOperations(EventReader):
         if any(isinstance(event.data, Archived) for event in events):
             self.archive_stream(stream_id)
         return action
+
+
+def _check_version(expected: Any) -> None:
+    if expected is None or (type(expected) is int and expected >= 0):
+        return
+    raise InvalidEventError(
+        f"expected_version={expected!r} is no version: give the stream's version before these"
+        " events, a whole number, NO_STREAM (0) or ANY (None)"
+    )

@@ -11,10 +11,10 @@ from flowstore.errors import (
     RegistrationError,
     SchemaError,
 )
+from flowstore.events import LONGEST_NAME
 
 __all__ = [
     "DEFAULT_TENANT",
-    "LONGEST_NAME",
     "check_event_text",
     "check_index_field",
     "check_schema_name",
@@ -25,9 +25,6 @@ __all__ = [
     "stored_tenant",
     "told_tenant",
 ]
-
-LONGEST_NAME: Final = 63
-"""Bytes PostgreSQL keeps of a name (NAMEDATALEN - 1); it cuts the rest off without an error."""
 
 DEFAULT_TENANT: Final = "*DEFAULT*"
 """The tenant column's value where no tenant was named."""
@@ -149,6 +146,8 @@ def _problem_with_tenant(tenant_id: Any) -> str | None:
         return "is blank"
     if not is_storable(tenant_id):
         return "holds NUL, or half of a surrogate pair, which PostgreSQL can't keep"
+    if len(tenant_id.encode()) > LONGEST_NAME:
+        return f"has {len(tenant_id.encode())} bytes, and names have {LONGEST_NAME} at most"
     return None
 
 

@@ -116,6 +116,13 @@ def test_a_name_is_not_empty(name):
         EventRegistry().alias(IssueCreated, name)
 
 
+@pytest.mark.parametrize("name", ["x" * 64, "ü" * 32])
+def test_a_name_of_more_than_63_bytes_is_refused(name):
+    with pytest.raises(RegistrationError, match="64 bytes"):
+        EventRegistry().alias(IssueCreated, name)
+    EventRegistry().alias(IssueCreated, name[:-1])
+
+
 def test_everything_is_recorded_unless_switched_off():
     registry = EventRegistry()
     assert registry.metadata == EventMetadata(
@@ -156,3 +163,11 @@ def test_a_mask_may_change_what_it_is_given():
 def test_what_has_no_mask_stays_as_it_is():
     event = IssueCreated(1)
     assert EventRegistry().masked(event) is event
+
+
+@pytest.mark.parametrize("choice", ["ignore", None, True])
+def test_what_becomes_of_unknown_types_is_one_of_two(choice):
+    with pytest.raises(RegistrationError, match="'raw'"):
+        EventRegistry(unknown_types=choice)
+    with pytest.raises(RegistrationError, match="'raw'"):
+        EventRegistry().unknown_types = choice

@@ -112,3 +112,47 @@ def test_an_upcaster_that_forgets_to_return_is_told_so():
     registry.upcast("paid", PaidV2, lambda _: None)
     with pytest.raises(InvalidEventError, match="returned None"):
         read(registry, "paid", "{}")
+
+
+def test_a_class_given_for_its_name_is_what_the_upcaster_gets():
+    registry = EventRegistry()
+    registry.upcast(PaidV1, PaidV2, lambda old: PaidV2(old.euros * 100))
+    registry.upcast(PaidV2, PaidV3, lambda old: {"cents": old.cents, "currency": "EUR"})
+    assert read(registry, "paid_v1", '{"euros": 3}') == PaidV3(300, "EUR")
+    assert read(registry, "paid_v2", '{"cents": 5}') == PaidV3(5, "EUR")
+
+
+def test_a_class_stands_for_the_name_that_its_events_have():
+    registry = EventRegistry()
+    registry.alias(PaidV1, "paid")
+    registry.upcast(PaidV1, PaidV3, lambda old: PaidV3(old.euros * 100, "EUR"))
+    assert read(registry, "paid", '{"euros": 3}') == PaidV3(300, "EUR")
+
+
+def test_old_json_that_does_not_fit_the_old_class_is_an_error_that_names_both():
+    registry = EventRegistry()
+    registry.upcast(PaidV1, PaidV2, lambda old: PaidV2(old.euros))
+    with pytest.raises(InvalidEventError, match=r"'paid_v1' can't be upcast to PaidV2"):
+        read(registry, "paid_v1", '{"dollars": 3}')
+
+
+def test_a_class_of_the_same_name_needs_an_alias():
+    old = attrs.make_class("Paid", {"euros": attrs.field(type=int)})
+    new = attrs.make_class("Paid", {"cents": attrs.field(type=int)})
+    registry = EventRegistry()
+    with pytest.raises(RegistrationError, match=r"'paid'.*alias"):
+        registry.upcast(old, new, lambda it: new(it.euros * 100))
+    registry.alias(new, "paid_in_cents")
+    registry.upcast(old, new, lambda it: new(it.euros * 100))
+    assert read(registry, "paid", '{"euros": 3}') == new(300)
+
+
+@pytest.mark.parametrize("stored", [int, 5, None])
+def test_what_is_no_event_type_can_not_be_upcast(stored):
+    with pytest.raises(RegistrationError):
+        EventRegistry().upcast(stored, PaidV2, to_v2)
+
+
+def test_an_upcaster_is_a_function():
+    with pytest.raises(RegistrationError, match="function"):
+        EventRegistry().upcast("paid_v1", PaidV2, None)

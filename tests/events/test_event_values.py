@@ -67,3 +67,21 @@ def test_a_timestamp_without_a_time_zone_is_refused():
 def test_an_envelope_is_not_wrapped_again(envelope):
     with pytest.raises(InvalidEventError, match=r"pass its \.data"):
         NewEvent(envelope)
+
+
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [
+        ({"id": "d9b2d63d-a233-4123-847a-7090a1f3d1f5"}, "UUID"),
+        ({"id": 5}, "UUID"),
+        ({"timestamp": "2026-01-01"}, "datetime"),
+        ({"headers": 5}, "headers"),
+    ],
+)
+def test_what_is_said_of_an_event_has_the_right_type(said, word):
+    with pytest.raises(InvalidEventError, match=word):
+        NewEvent("something", **said)
+
+
+def test_no_headers_may_be_said_as_none():
+    assert NewEvent("something", headers=None).headers == {}

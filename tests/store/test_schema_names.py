@@ -202,7 +202,7 @@ def test_the_version_is_part_of_what_has_to_fit():
         dump_schema(options)
 
 
-@pytest.mark.parametrize("tenant", ["", " ", "*DEFAULT*", "nul\0", "\ud800", 7])
+@pytest.mark.parametrize("tenant", ["", " ", "*DEFAULT*", "nul\0", "\ud800", 7, "x" * 64])
 async def test_a_tenant_that_cannot_be_kept_or_would_be_nobody_is_refused(pg_dsn, schema, tenant):
     options = StoreOptions(schema=schema, tenancy="conjoined")
     async with open_event_store(pg_dsn, options) as store:
@@ -210,7 +210,7 @@ async def test_a_tenant_that_cannot_be_kept_or_would_be_nobody_is_refused(pg_dsn
             store.session(tenant_id=tenant)
 
 
-@pytest.mark.parametrize("name", ["nul\0", "\ud800", "", " "])
+@pytest.mark.parametrize("name", ["nul\0", "\ud800", "", " ", "ü" * 32])
 def test_a_projection_name_that_cannot_be_kept_is_refused(name):
     kept = attrs.make_class("Kept", {"id": attrs.field(type=UUID)})
     kept.apply = apply_happened

@@ -12,7 +12,8 @@ import attrs
 import pytest
 
 from flowstore.daemon import Store
-from flowstore.errors import RegistrationError, UnknownEventTypeError
+from flowstore.errors import InvalidEventError, RegistrationError, UnknownEventTypeError
+from flowstore.events import RawEvent
 from flowstore.store import StoreOptions
 from flowstore.testing.contract._domain import Account, Deposited, Opened, commit, read, values
 from flowstore.testing.contract._fixtures import Capability, OpenStore, needs
@@ -151,6 +152,43 @@ class TestTypesOfAnotherProcess:
             with pytest.raises(UnknownEventTypeError) as caught:
                 await read(store, stream)
         assert caught.value.type_name == "renamed"
+
+    async def test_an_unknown_type_is_read_raw_where_that_was_chosen(
+        self, open_store_for: OpenStore
+    ) -> None:
+        stream = uuid4()
+        async with open_store_for(StoreOptions()) as store:
+            await commit(store, stream, Renamed("x"), Deposited(5))
+        options = StoreOptions()
+        options.events.unknown_types = "raw"
+        async with open_store_for(options) as store:
+            account = await store.session().events.aggregate_stream(Account, stream)
+            assert account is not None
+            assert account.balance == 5
+            [raw, known] = await read(store, stream)
+            assert (raw.type_name, raw.data) == ("renamed", RawEvent("renamed", {"name": "x"}))
+            assert known.data == Deposited(5)
+            page = await store.fetch_page(0, await store.high_water())
+            assert [event.data for event in page.events] == [raw.data, known.data]
+            assert not page.failures
+
+    async def test_a_raw_event_becomes_one_of_its_type_when_that_is_known(
+        self, open_store_for: OpenStore
+    ) -> None:
+        stream = uuid4()
+        async with open_store_for(StoreOptions()) as store:
+            await commit(store, stream, Renamed("x"))
+        options = StoreOptions()
+        options.events.unknown_types = "raw"
+        async with open_store_for(options) as store:
+            assert await values(store, stream) == [RawEvent("renamed", {"name": "x"})]
+            await commit(store, stream, Renamed("y"))
+            assert await values(store, stream) == [Renamed("x"), Renamed("y")]
+
+    async def test_a_raw_event_is_not_appended(self, store: Store) -> None:
+        async with store.session() as session:
+            with pytest.raises(InvalidEventError, match="renamed"):
+                session.events.append(uuid4(), RawEvent("renamed", {"name": "x"}))
 
     async def test_an_added_type_is_known(self, open_store_for: OpenStore) -> None:
         stream = uuid4()

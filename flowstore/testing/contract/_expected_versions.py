@@ -2,13 +2,19 @@
 # pyright: reportAttributeAccessIssue=false, reportCallIssue=false
 """Saying at which version a stream has to be."""
 
+from typing import Any
 from uuid import uuid4
 
 import pytest
 import trio
 
 from flowstore.daemon import Store
-from flowstore.errors import ConcurrencyError, FlowstoreError, StreamNotFoundError
+from flowstore.errors import (
+    ConcurrencyError,
+    FlowstoreError,
+    InvalidEventError,
+    StreamNotFoundError,
+)
 from flowstore.events import ANY, NO_STREAM
 from flowstore.testing.contract._domain import Deposited, Opened, commit, values
 
@@ -71,6 +77,11 @@ class TestExpectedVersions:
             with pytest.raises((FlowstoreError, ValueError)):
                 session.events.append(uuid4(), Deposited(1), expected_version=-1)
                 await session.save_changes()
+
+    @pytest.mark.parametrize("version", [1.5, "1", True, uuid4()])
+    async def test_what_is_no_version_is_refused(self, store: Store, version: Any) -> None:
+        with pytest.raises(InvalidEventError, match="is no version"):
+            store.session().events.append(uuid4(), Deposited(1), expected_version=version)
 
     async def test_events_queued_before_count(self, store: Store) -> None:
         stream = uuid4()
