@@ -1,29 +1,30 @@
 """One running projection: its pipeline, its state, and what it tells."""
 
 import logging
-import math
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import trio
 
-from flowstore.blocks import ActionBlock, Network, SourceBlock, pipe
-from flowstore.daemon._applier import Applier
-from flowstore.daemon._claiming import Claiming, claim_place, first_place
+from flowstore.blocks import Network, SourceBlock
+from flowstore.daemon._claiming import Claiming, claim_place
+from flowstore.daemon._endings import RunEndedError, ShardStoppedError
+from flowstore.daemon._flow import Flow, Leg
 from flowstore.daemon._groups import bare
 from flowstore.daemon._lease import LeaseLostError, Ownership
-from flowstore.daemon._mark import Detector, FreshMarks, Marks
-from flowstore.daemon._pipeline import group_by_stream, read_pages
-from flowstore.daemon._reasons import InHand
+from flowstore.daemon._mark import Detector, FreshMarks
+from flowstore.daemon._replaying import replaying
 from flowstore.daemon._retrying import Patience
 from flowstore.daemon._settings import DaemonSettings
 from flowstore.daemon._sharing import SharedPages
 from flowstore.daemon._status import ShardState, ShardStatus
-from flowstore.errors import FlowstoreError
-from flowstore.events import EventPage
+from flowstore.daemon._telling import Telling, once
 from flowstore.projections import Registration
-from flowstore.store import Claim, EventStore
+from flowstore.store import EventStore
+
+if TYPE_CHECKING:
+    from flowstore.events import EventPage
 
 __all__ = ["Shard", "ShardStoppedError"]
 
@@ -35,58 +36,8 @@ def _nothing() -> None:
     """Do nothing."""
 
 
-def once(tell: Callable[[], None]) -> Callable[[], None]:
-    """Make a function that tells the first time it is called, and never again."""
-    told = False
-
-    def tell_once() -> None:
-        nonlocal told
-        if not told:
-            told = True
-            tell()
-
-    return tell_once
-
-
-class ShardStoppedError(FlowstoreError):
-    """A replay was stopped before its end.
-
-    Attributes:
-        shard: the shard's name.
-        progress: how far it had come.
-        ceiling: how far it was to come.
-    """
-
-    def __init__(self, shard: str, progress: int, ceiling: int) -> None:
-        super().__init__(
-            f"shard {shard!r} was stopped at sequence {progress}, on its way to {ceiling}"
-        )
-        self.shard = shard
-        self.progress = progress
-        self.ceiling = ceiling
-
-
-class RunEndedError(FlowstoreError):
-    """A run ended that nobody had stopped: it would stand still, and nobody would know why.
-
-    Attributes:
-        shard: the shard's name.
-    """
-
-    def __init__(self, shard: str) -> None:
-        super().__init__(
-            f"shard {shard!r} ended although nobody stopped it: something in it raised a"
-            " trio.Cancelled of a scope that is over; let a cancellation go where it came from"
-        )
-        self.shard = shard
-
-
 class Shard:
     """Runs one projection, at most one run at a time.
-
-    ```
-    mark ──▶ SourceBlock fetch, decode ──▶ TransformBlock group ──▶ ActionBlock apply + commit
-    ```
 
     A run that fails leaves the shard `failed`, with the error in its status and in the log, and
     nothing else: its siblings go on.
@@ -121,14 +72,7 @@ class Shard:
         self._ownership = ownership
         self._shared = pages
         self._commits = commits
-        self._in_hand = InHand()
-        self._changed = changed
-        self._state: ShardState = "stopped"
-        self._progress = 0
-        self._target = 0  # of a rebuild or a catch-up: where it will be through
-        self._error: Exception | None = None
-        self._reason = ""
-        self._moved = trio.Event()
+        self._telling = Telling(registration.shard, detector, changed)
         self._source: SourceBlock[EventPage] | None = None
         self._scope = trio.CancelScope()
         self._over = trio.Event()
@@ -148,12 +92,12 @@ class Shard:
     @property
     def progress(self) -> int:
         """The last sequence whose effects are known to be committed."""
-        return self._progress
+        return self._telling.progress
 
     @property
     def state(self) -> ShardState:
         """Where the shard stands in its life."""
-        return self._state
+        return self._telling.state
 
     @property
     def is_running(self) -> bool:
@@ -167,64 +111,31 @@ class Shard:
 
     def status(self) -> ShardStatus:
         """Tell where the shard stands."""
-        mark = max(self._detector.mark, self._target)
-        return ShardStatus(
-            name=self.name,
-            state=self._state,
-            progress=self._progress,
-            high_water_mark=mark,
-            lag=max(0, mark - self._progress),
-            error=self._error,
-            reason=self._reason or self._why_not(),
-        )
-
-    def _why_not(self) -> str:
-        if self._state == "stopped":
-            return "it was not started, or was stopped"
-        if self._state == "paused":
-            return "it was paused"
-        if self._error is not None:
-            return f"{type(self._error).__name__}: {self._error}"
-        return self._in_hand.why() or self._detector.why(self._progress)
-
-    def _set(self, state: ShardState, error: Exception | None = None) -> None:
-        self._state, self._error, self._reason = state, error, ""
-        self._tell()
-
-    def _tell(self) -> None:
-        self._moved.set()
-        self._moved = trio.Event()
-        self._changed(self.status())
-
-    def _advance(self, progress: int) -> None:
-        self._progress = progress
-        self._tell()
-
-    def _say(self, reason: str) -> None:
-        self._reason = reason
-        self._tell()
+        return self._telling.status()
 
     def tell_if_stuck(self) -> None:
         """Tell when a page has been in hand for long, and when it no longer is."""
-        if self._in_hand.has_news():
-            self._tell()
+        self._telling.tell_if_stuck()
 
     async def moved(self) -> None:
         """Wait for the next change of progress or state."""
-        await self._moved.wait()
+        await self._telling.moved()
 
     async def look_up(self) -> int:
         """Read the committed progress, of which another process may know more."""
         if self._source is None:
-            self._progress = await self._store.progress(self.registration.projection)
-        return self._progress
+            self._telling.progress = await self._store.progress(self.registration.projection)
+        return self._telling.progress
 
     # -- running -----------------------------------------------------------------------------
 
     def patience(self) -> Patience:
         """Wait out trouble with the database, saying so in the status."""
         return Patience(
-            self._settings.retry_time, self._settings.longest_retry_time, self._log, self._say
+            self._settings.retry_time,
+            self._settings.longest_retry_time,
+            self._log,
+            self._telling.say,
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -258,8 +169,8 @@ class Shard:
                 await self._rest(begun)
         except LeaseLostError as lost:
             self._log.warning("%s", lost)
-            self._set("starting")
-            self._say(str(lost))
+            self._telling.set("starting")
+            self._telling.say(str(lost))
             return False
         return True
 
@@ -267,26 +178,25 @@ class Shard:
         projection = self.registration.projection
         work = partial(claim_place, self._store, projection, claiming)
         claim = await self.patience().attempt("claiming the shard", work)
-        self._advance(claim.sequence)
-        pages = partial(self._pages, self._detector, claim.sequence, math.inf)
-        applier = self._applier(projection.async_options.on_error, claim)
-        await self._flow(pages, applier, "running", begun)
+        self._telling.advance(claim.sequence)
+        leg = Leg(claim=claim, marks=self._detector, on_error=projection.async_options.on_error)
+        await self._flow(leg, "running", begun)
         if not self._is_halting and self.wanted != "paused":
             raise RunEndedError(self.name)
 
     def _wait(self, begun: Callable[[], None], reason: str, progress: int | None) -> None:
         """Tell who has the shard, and where that one has brought it."""
         if progress is not None:
-            self._progress = progress
+            self._telling.progress = progress
         if (reason, progress) != self._waiting:
             self._waiting = (reason, progress)
-            self._say(reason)
+            self._telling.say(reason)
         begun()
 
     async def _rest(self, begun: Callable[[], None]) -> None:
         """Stand still for as long as the shard is to be paused; whoever starts it halts this."""
         if self.wanted == "paused":
-            self._set("paused")
+            self._telling.set("paused")
             begun()
             await trio.sleep_forever()
 
@@ -296,13 +206,13 @@ class Shard:
         self._source = None
         self._is_halting = False
         self._waiting = None
-        self._set(state)
+        self._telling.set(state)
 
     def _end(self, state: ShardState, failure: Exception | None) -> None:
-        self._target = 0
+        self._telling.target = 0
         if state == "stopped" and self.wanted == "paused":
             state = "paused"
-        self._set(state, failure)
+        self._telling.set(state, failure)
         self._over.set()
 
     async def replay(self, ceiling: int, *, rebuilding: bool) -> None:
@@ -315,9 +225,9 @@ class Shard:
             ShardStoppedError: the shard was stopped before it came to the ceiling.
         """
         if self._is_barred:
-            raise ShardStoppedError(self.name, self._progress, ceiling)
+            raise ShardStoppedError(self.name, self._telling.progress, ceiling)
         shown: ShardState = "rebuilding" if rebuilding else "running"
-        self._target = ceiling
+        self._telling.target = ceiling
         self._begin(shown)
         state: ShardState = "stopped"
         failure: Exception | None = None
@@ -329,71 +239,59 @@ class Shard:
             raise failure from failure.__cause__
         finally:
             self._end(state, failure)
-        if self._progress < ceiling:
-            raise ShardStoppedError(self.name, self._progress, ceiling)
+        if self._telling.progress < ceiling:
+            raise ShardStoppedError(self.name, self._telling.progress, ceiling)
 
     async def _replay(self, ceiling: int, *, rebuilding: bool) -> None:
         projection = self.registration.projection
         if not rebuilding:
             standing = await self._store.standing(projection)
             if standing.started and standing.sequence >= ceiling:
-                self._advance(standing.sequence)  # and whoever owns it goes on
+                self._telling.advance(standing.sequence)  # and whoever owns it goes on
                 return
-        wait = partial(self._wait, _nothing)
-        async with self._ownership.of(projection, wait, insist=True) as claiming:
-            if rebuilding:
-                # Before the documents are gone, so that nobody who waits takes them for fresh.
-                self._advance(0)
-                place = await first_place(self._store, projection, rebuilding=True)
-                await self._store.teardown(projection, place=place)
-            claim = await claim_place(self._store, projection, claiming)
-            self._advance(claim.sequence)
+        owning = replaying(
+            self._store,
+            projection,
+            self._ownership,
+            rebuilding=rebuilding,
+            wait=partial(self._wait, _nothing),
+            advance=self._telling.advance,
+        )
+        async with owning as claim:
             options = projection.async_options
-            applier = self._applier(options.on_rebuild_error if rebuilding else "stop", claim)
-            applier.rebuilding = rebuilding
-            marks = FreshMarks(self._store, self._settings)
-            pages = partial(self._pages, marks, claim.sequence, ceiling)
-            await self._flow(pages, applier, self._state)
+            leg = Leg(
+                claim=claim,
+                marks=FreshMarks(self._store, self._settings),
+                ceiling=ceiling,
+                rebuilding=rebuilding,
+                on_error=options.on_rebuild_error if rebuilding else "stop",
+            )
+            await self._flow(leg, self._telling.state)
 
     async def _flow(
-        self,
-        pages: Callable[[], AsyncGenerator[EventPage]],
-        applier: Applier,
-        state: ShardState,
-        begun: Callable[[], None] = _nothing,
+        self, leg: Leg, state: ShardState, begun: Callable[[], None] = _nothing
     ) -> None:
-        """Assemble the pipeline and run it to its end."""
+        """Run the pipeline to its end."""
         self._work = trio.CancelScope()
         try:
             with self._work:
                 async with Network(name=self.name) as network:
-                    source = SourceBlock(
-                        pages,
-                        bounded_capacity=self._settings.pages_ahead,
-                        name="fetch, decode",
-                    )
-                    apply = self._in_hand.noting(applier.apply)
-                    sink = ActionBlock(apply, bounded_capacity=1, name="apply, commit")
-                    network.add(pipe(source, group_by_stream(), sink))
-                    self._source = source
-                    self._set(state)
+                    self._source = self._pipeline().assemble(network, leg)
+                    self._telling.set(state)
                     begun()
         finally:
             self._source = None
 
-    def _pages(self, marks: Marks, floor: int, ceiling: float) -> AsyncGenerator[EventPage]:
-        reading = self._shared.reading(self.registration.projection, floor, self._in_hand)
-        return read_pages(marks, reading, floor=floor, ceiling=ceiling, patience=self.patience())
-
-    def _applier(self, on_error: str, claim: Claim) -> Applier:
-        return Applier(
-            self._store,
-            self.registration.projection,
-            claim,
-            on_error="stop" if on_error == "stop" else "dead_letter",
-            patience=self.patience(),
+    def _pipeline(self) -> Flow:
+        return Flow(
+            store=self._store,
+            projection=self.registration.projection,
+            settings=self._settings,
+            pages=self._shared,
             commits=self._commits,
-            committed=self._advance,
+            in_hand=self._telling.in_hand,
+            patience=self.patience(),
+            committed=self._telling.advance,
             log=self._log,
         )
 
@@ -404,8 +302,8 @@ class Shard:
         self.wanted = "stopped"
         self._is_barred = True
         await self.halt()
-        if self._state == "paused":
-            self._set("stopped")
+        if self._telling.state == "paused":
+            self._telling.set("stopped")
 
     async def pause(self) -> None:
         """Come to rest without giving the shard away; it is stopped otherwise, if it runs."""
@@ -434,7 +332,7 @@ class Shard:
         self._is_barred = False
 
     async def _resting(self) -> None:
-        while self.is_running and self._state != "paused":
+        while self.is_running and self._telling.state != "paused":
             await self.moved()
 
     async def _drain(self, wait: Callable[[], Awaitable[object]], work: trio.CancelScope) -> None:

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from flowstore.blocks import ActionBlock
-from flowstore.daemon import _applier, _retrying, _shard
+from flowstore.daemon import _applier, _flow, _retrying
 from flowstore.daemon._applier import Applier
 from flowstore.errors import ProgressConflictError, ShardEditedError
 from flowstore.events import EventStream
@@ -138,7 +138,7 @@ def first_finisher(monkeypatch):
     judging(monkeypatch, floor=False)
     several = partial(ActionBlock, max_degree_of_parallelism=3)
     monkeypatch.setattr(
-        _shard, "ActionBlock", lambda work, **_: several(work, bounded_capacity=3, name="apply")
+        _flow, "ActionBlock", lambda work, **_: several(work, bounded_capacity=3, name="apply")
     )
 
 

@@ -1,0 +1,106 @@
+"""A shard's pipeline, put together: the one place that says which block follows which."""
+
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import attrs
+import trio
+
+from flowstore.blocks import ActionBlock, Network, SourceBlock, pipe
+from flowstore.daemon._applier import Applier
+from flowstore.daemon._mark import Marks
+from flowstore.daemon._pipeline import group_by_stream, read_pages
+from flowstore.daemon._reasons import InHand
+from flowstore.daemon._retrying import Patience
+from flowstore.daemon._settings import DaemonSettings
+from flowstore.daemon._sharing import SharedPages
+from flowstore.events import EventBatch, EventPage
+from flowstore.projections import IProjection
+from flowstore.store import Claim, EventStore
+
+__all__ = ["Flow", "Leg"]
+
+
+@attrs.frozen(kw_only=True)
+class Leg:
+    """Say from where to where a pipeline runs, and how.
+
+    Attributes:
+        claim: what the shard's owner was told, and where it stands.
+        marks: tells how far it is safe to read.
+        ceiling: end there, inclusive; `math.inf`: never.
+        rebuilding: leave out what waits for commits, and fail as rebuilds do.
+        on_error: what becomes of an event that fails alone.
+    """
+
+    claim: Claim
+    marks: Marks
+    ceiling: float = math.inf
+    rebuilding: bool = False
+    on_error: str
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Flow:
+    """Put a shard's pipeline together.
+
+    ```
+    mark ──▶ SourceBlock fetch, decode ──▶ TransformBlock group ──▶ ActionBlock apply + commit
+    ```
+
+    Attributes:
+        store: where events are, and effects go.
+        projection: what is applied.
+        settings: the daemon's.
+        pages: fetches for all shards.
+        commits: bounds how many commits there are at the same time.
+        in_hand: is told what is being done.
+        patience: waits out trouble with the database.
+        committed: is told the progress after every commit.
+        log: is told of what fails after a commit.
+    """
+
+    store: EventStore
+    projection: IProjection
+    settings: DaemonSettings
+    pages: SharedPages
+    commits: trio.CapacityLimiter
+    in_hand: InHand
+    patience: Patience
+    committed: Callable[[int], None]
+    log: logging.Logger
+
+    def assemble(self, network: Network, leg: Leg) -> SourceBlock[EventPage]:
+        """Add the pipeline to a network; gives its source, which ends it when completed."""
+        source = self._source(leg)
+        network.add(pipe(source, group_by_stream(), self._sink(leg)))
+        return source
+
+    def _source(self, leg: Leg) -> SourceBlock[EventPage]:
+        floor = leg.claim.sequence
+        reading = self.pages.reading(self.projection, floor, self.in_hand)
+        pages = partial(
+            read_pages, leg.marks, reading, floor=floor, ceiling=leg.ceiling, patience=self.patience
+        )
+        ahead = self.settings.pages_ahead
+        return SourceBlock(pages, bounded_capacity=ahead, name="fetch, decode")
+
+    def _sink(self, leg: Leg) -> ActionBlock[EventBatch]:
+        apply: Callable[[EventBatch], Awaitable[None]] = self._applier(leg).apply
+        noted = self.in_hand.noting(apply)
+        return ActionBlock(noted, bounded_capacity=1, name="apply, commit")
+
+    def _applier(self, leg: Leg) -> Applier:
+        return Applier(
+            self.store,
+            self.projection,
+            leg.claim,
+            on_error="stop" if leg.on_error == "stop" else "dead_letter",
+            rebuilding=leg.rebuilding,
+            patience=self.patience,
+            commits=self.commits,
+            committed=self.committed,
+            log=self.log,
+        )
