@@ -21,8 +21,8 @@ class Faults:
     Attributes:
         crashes: processes killed, half of them in the middle of a commit.
         freezes: processes that stand still for a while, and wake up in a world that went on.
-        dropped_replies: connections lost around a commit: before it, or after it, when it stands
-            and nobody is told.
+        dropped_replies: connections lost: on any way to the database; before a commit; or after it,
+            when it stands and nobody is told.
         restarts: of the database: open transactions are rolled back, and all calls fail for a while.
         forks: second daemons that run beside the first one on the same projections.
         delays: the share of round trips to the database that take long, from 0 to 1.

@@ -6,6 +6,7 @@ from random import Random
 
 import trio
 
+from flowstore.daemon import DaemonSettings
 from flowstore.errors import DatabaseError, FlowstoreError
 from flowstore.testing._memory_store import MemoryStore
 from flowstore.testing._simulation._accounts import Mended
@@ -40,10 +41,10 @@ def trace_logger(trace: Trace, who: str) -> logging.Logger:
 
 
 async def run_daemon(
-    store: MemoryStore, scenario: Scenario, logger: logging.Logger, stop: trio.Event
+    store: MemoryStore, settings: DaemonSettings, logger: logging.Logger, stop: trio.Event
 ) -> None:
     """Run a daemon until it is told to stop, or a shard of it fails, which ends the process."""
-    async with store.build_projection_daemon(scenario.settings, logger) as daemon:
+    async with store.build_projection_daemon(settings, logger) as daemon:
         await daemon.start_all()
         async with trio.open_nursery() as nursery:
 

@@ -88,6 +88,8 @@ class Scenario:
         aborts: the share of commits that are given up after their numbers were drawn, 0 to 1.
         longest_open: the longest pause between drawing numbers and committing.
         settings: of all daemons.
+        hot_cold: the share of runs in which two daemons of mode "hot_cold" are there, whatever the
+            settings say, and one takes over from the other; in the others there is one. 0 to 1.
         faults: what trouble there is.
         duration: how long the trouble lasts; writers spread their turns over it.
         heal_within: how long the rest may take until every projection has caught up.
@@ -105,8 +107,9 @@ class Scenario:
     aborts: float = 0.1
     longest_open: float = 0.1
     settings: DaemonSettings = attrs.field(
-        factory=lambda: DaemonSettings(fast_polling_time=0.02, retry_time=0.02)
+        factory=lambda: DaemonSettings(fast_polling_time=0.02, retry_time=0.02, lease_time=0.4)
     )
+    hot_cold: float = 0.3
     faults: Faults = attrs.field(factory=Faults)
     duration: float = 1.5
     heal_within: float = 60.0

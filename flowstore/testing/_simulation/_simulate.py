@@ -1,6 +1,8 @@
 """Running a scenario by a seed, and telling what went wrong."""
 
+from collections.abc import Mapping
 from random import Random
+from types import MappingProxyType
 
 import attrs
 import trio
@@ -55,7 +57,7 @@ class Simulation:
         seed: runs it again.
         moments: everything that happened.
         events: how many were committed.
-        crashes: how many processes were killed.
+        faults: how often each kind of trouble came, by the names of `Faults`.
         seconds: how long it took, of virtual time.
         turns: how often the event loop went round.
     """
@@ -63,9 +65,14 @@ class Simulation:
     seed: int
     moments: tuple[Moment, ...] = attrs.field(repr=False)
     events: int
-    crashes: int
+    faults: Mapping[str, int]
     seconds: float
     turns: int
+
+    @property
+    def crashes(self) -> int:
+        """How many processes were killed."""
+        return self.faults.get("crashes", 0)
 
     @property
     def trace(self) -> tuple[str, ...]:
@@ -106,6 +113,7 @@ class _Run:
         self.schedule = Schedule(self._stuck)
         self.seconds = 0.0
         self.events = 0
+        self.faults: Mapping[str, int] = {}
 
     def _stuck(self) -> None:
         self.trace.violate("liveness", "tasks wake each other for ever, and no time passes")
@@ -120,6 +128,7 @@ class _Run:
             finally:
                 self.seconds = trio.current_time()
                 self.events = len(list(world.database.between(0, world.database.highest())))
+                self.faults = world.nemesis.done
                 world.close()
                 nursery.cancel_scope.cancel()
 
@@ -144,7 +153,7 @@ class _Run:
         does_rebuild = draw.random() < self.scenario.rebuilds
         store = world.store() if does_rebuild else world.common
         logger = trace_logger(self.trace, process.name)
-        async with store.build_projection_daemon(self.scenario.settings, logger) as daemon:
+        async with store.build_projection_daemon(world.settings, logger) as daemon:
             try:
                 await daemon.wait_for_non_stale_results(self.scenario.heal_within)
             except StaleResultsError as error:
@@ -172,7 +181,7 @@ class _Run:
 
     def result(self) -> Simulation:
         moments = tuple(self.trace.moments)
-        crashes = sum("CRASHES" in moment.what for moment in moments)
+        faults = MappingProxyType(dict(self.faults))
         return Simulation(
-            self.seed, moments, self.events, crashes, self.seconds, self.schedule.turns
+            self.seed, moments, self.events, faults, self.seconds, self.schedule.turns
         )

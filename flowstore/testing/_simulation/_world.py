@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
+import attrs
 import trio
 
 from flowstore.codec import EventRegistry
@@ -38,6 +39,7 @@ class World:
 
     Attributes:
         scenario: what is run.
+        settings: of the daemons in this run.
         trace: what happens.
         database: what all processes share.
         processes: those that are there.
@@ -65,8 +67,15 @@ class World:
         self._draw = Random(f"{seed} world")  # noqa: S311  as above
         self._ids = Random(f"{seed} ids")  # noqa: S311  as above
         self._has_written: list[trio.Event] = []
-        self._daemon_stopped = trio.Event()
+        self._daemons_stopped: list[trio.Event] = []
         self._forked = 0
+        mode = Random(f"{seed} mode")  # noqa: S311  as above
+        self._is_hot_cold = mode.random() < scenario.hot_cold
+        self.settings = (
+            attrs.evolve(scenario.settings, mode="hot_cold")
+            if self._is_hot_cold
+            else scenario.settings
+        )
         self.common = self.store()
         self._laws = Laws(trace, self.database, self.common)
         self.database.witness = self
@@ -95,7 +104,10 @@ class World:
             done = trio.Event()
             self._has_written.append(done)
             nursery.start_soon(self._keep_writing, number, streams, done)
-        nursery.start_soon(self._keep_daemon)
+        for name in ("daemon", "standby")[: 2 if self._is_hot_cold else 1]:
+            stopped = trio.Event()
+            self._daemons_stopped.append(stopped)
+            nursery.start_soon(self._keep_daemon, name, stopped)
         nursery.start_soon(self.nemesis.run, scenario.duration)
         self.processes.spawn("operator", "operator", self._mend)
 
@@ -114,19 +126,19 @@ class World:
             await trio.sleep(self._draw.uniform(0.01, 0.2))
         done.set()
 
-    async def _keep_daemon(self) -> None:
+    async def _keep_daemon(self, name: str, stopped: trio.Event) -> None:
         """Start the daemon again whenever it ends, as an orchestrator would."""
         starts = 0
         while not self.stop_daemons.is_set():
             starts += 1
-            process = self.processes.spawn("daemon", "daemon", self._project)
+            process = self.processes.spawn(name, "daemon", self._project)
             await process.ended.wait()
             await trio.sleep(self._draw.uniform(0.01, 0.05 * min(starts, 40)))
-        self._daemon_stopped.set()
+        stopped.set()
 
     async def _project(self, process: Process) -> None:
         logger = trace_logger(self.trace, process.name)
-        await run_daemon(self.store(), self.scenario, logger, self.stop_daemons)
+        await run_daemon(self.store(), self.settings, logger, self.stop_daemons)
 
     def _fork(self) -> None:
         self._forked += 1
@@ -143,7 +155,8 @@ class World:
     async def daemons_have_stopped(self) -> None:
         """Stop the daemons, and wait for it."""
         self.stop_daemons.set()
-        await self._daemon_stopped.wait()
+        for event in self._daemons_stopped:
+            await event.wait()
         for process in self.processes.alive():
             if process.role == "daemon":
                 await process.ended.wait()
@@ -158,8 +171,9 @@ class World:
 
     async def travel(self) -> None:
         """Take the time of a round trip, or fail."""
-        if not self.trace.is_closed and self.processes.current() is not None:
-            await self.nemesis.on_the_wire()
+        process = self.processes.current()
+        if not self.trace.is_closed and process is not None:
+            await self.nemesis.on_the_wire(process)
 
     def began(self, transaction: Transaction) -> None:
         """Remember whose transaction one is."""
