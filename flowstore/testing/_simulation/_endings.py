@@ -8,6 +8,7 @@ import attrs
 
 from flowstore.projections import Lifecycle, produced_by
 from flowstore.store import Session, StoreOptions
+from flowstore.store._names import stored_tenant
 from flowstore.store.memory import (
     DEAD_LETTERS,
     EVENT_IDS,
@@ -81,7 +82,8 @@ def documents_of_store(store: MemoryStore) -> dict[str, Documents]:
         for kind, version in produced_by(registration.projection).items():
             rows: Rows[Any, Any] = store.document_rows(kind, version)
             for (tenant, identity), row in store.database.scan(rows):
-                documents[f"{tenant} {kind.__name__}", identity] = row.data
+                of_tenant = "" if tenant == stored_tenant(None) else f" of tenant {tenant!r}"
+                documents[f"{kind.__name__}{of_tenant}", identity] = row.data
     return found
 
 
@@ -90,8 +92,10 @@ def compare(trace: Trace, what: str, found: Documents, expected: Documents) -> N
     for key in [*expected, *(key for key in found if key not in expected)]:
         one, other = found.get(key), expected.get(key)
         if one is None or other is None or not same_json(one, other):
-            name, identity = key[0].strip(), str(key[1])[:8]
-            trace.violate("agreement", f"{what}: {name} {identity!r} is {one}, not {other}")
+            name, identity = key
+            trace.violate(
+                "agreement", f"{what}: {name} {str(identity)[:8]!r} is {one}, not {other}"
+            )
 
 
 async def replay(

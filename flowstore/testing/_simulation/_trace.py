@@ -8,8 +8,11 @@ import trio
 
 __all__ = ["Moment", "Trace", "Violation"]
 
-_BEFORE: Final = 40
-"""Lines that a story tells of what came before the violation."""
+_RECENT: Final = 12
+"""Moments right before a violation, which are all told."""
+_LONGEST: Final = 30
+"""Moments that a story tells at most."""
+_TURNS: Final = frozenset({"claims", "takes"})
 
 
 @attrs.frozen
@@ -80,7 +83,25 @@ class Trace:
 
 
 def story(moments: Sequence[Moment], violation: Violation) -> str:
-    """Tell what came before a violation, and it."""
-    begin = max(0, violation.line - _BEFORE)
-    left = [f"  ... {begin} lines before"] if begin else []
-    return "\n".join([*left, *map(str, moments[begin : violation.line + 1])])
+    """Tell what trouble came before a violation, what came right before it, and it."""
+    recent = violation.line - _RECENT
+    told = [
+        number
+        for number, moment in enumerate(moments[: violation.line + 1])
+        if number >= recent or _is_turn(moment)
+    ]
+    lines: list[str] = []
+    following = 0
+    for number in told[-_LONGEST:]:
+        if number > following:
+            count = number - following
+            lines.append(f"  ... {count} {'line' if count == 1 else 'lines'}")
+        lines.append(str(moments[number]))
+        following = number + 1
+    return "\n".join(lines)
+
+
+def _is_turn(moment: Moment) -> bool:
+    """Tell whether a moment is trouble, which is noted in capitals, or changes who owns what."""
+    first, _, _ = moment.what.partition(" ")
+    return first.isupper() or first in _TURNS
