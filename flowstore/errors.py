@@ -121,8 +121,8 @@ class _StreamError(FlowstoreError):
         stream_id: the stream's identity.
     """
 
-    def __init__(self, stream_id: Any, message: str) -> None:
-        super().__init__(f"stream {str(stream_id)!r} {message}")
+    def __init__(self, stream_id: Any, message: str, *, what: str = "stream") -> None:
+        super().__init__(f"{what} {str(stream_id)!r} {message}")
         self.stream_id = stream_id
 
 
@@ -169,6 +169,7 @@ class ConcurrencyError(_StreamError):
     """A stream, or a document, moved since it was read.
 
     Attributes:
+        stream_id: the stream's identity, or the document's.
         expected: the version the caller expected before its events.
         found: the version that was found; None where the database only told that they differ.
     """
@@ -180,11 +181,13 @@ class ConcurrencyError(_StreamError):
         expected: int | None,
         found: int | None,
         message: str | None = None,
+        what: str = "stream",
     ) -> None:
         where = "another version" if found is None else f"version {found}"
         super().__init__(
             stream_id,
             message or f"is at {where}, not {expected}: load it again, decide again, append again",
+            what=what,
         )
         self.expected = expected
         self.found = found

@@ -8,7 +8,7 @@ import attrs
 
 from flowstore.errors import RegistrationError
 from flowstore.events import Event, EventStream, StreamId, in_sequence
-from flowstore.projections._aggregate import Aggregate, aggregate_rule
+from flowstore.projections._aggregate import Aggregate, aggregate_rule, check_class
 from flowstore.projections._enriching import Enrich, enriched, expect_enrich, settled
 from flowstore.projections._event_functions import EventFunction, event_function
 from flowstore.projections._options import AsyncOptions
@@ -155,6 +155,7 @@ def across_streams_projection(
         RegistrationError: the class can't be folded, an event type is handled and not grouped or
             the reverse, or something isn't a function of what it gets.
     """
+    check_class(aggregate)
     label = aggregate.__qualname__
     folding: Aggregate[Any] = aggregate_rule(aggregate)
     rule = attrs.evolve(folding, keeps_version=False)

@@ -10,7 +10,7 @@ from flowstore.events import Compacted, Event, EventStream, StreamId
 from flowstore.projections._handlers import Handler, Role, find_handlers
 from flowstore.projections._state import field_names, missing_to_begin, with_field
 
-__all__ = ["Aggregate", "aggregate_rule"]
+__all__ = ["Aggregate", "aggregate_rule", "check_class"]
 
 _T = TypeVar("_T")
 _First: TypeAlias = Callable[[Event, StreamId], Any]
@@ -108,6 +108,7 @@ def aggregate_rule(aggregate: type[_T]) -> Aggregate[_T]:
     Raises:
         RegistrationError: the class can't be folded; the message names class and method.
     """
+    check_class(aggregate)
     handlers = _by_event_type(find_handlers(aggregate))
     fields = _check_fields(aggregate)
     if not any(roles.keys() - {Role.SHOULD_DELETE} for roles in handlers.values()):
@@ -122,6 +123,18 @@ def aggregate_rule(aggregate: type[_T]) -> Aggregate[_T]:
     consumes = tuple(reactions)
     reactions.setdefault(Compacted, _restoring(aggregate))
     return Aggregate(aggregate, consumes, "version" in fields, reactions)
+
+
+def check_class(aggregate: Any) -> None:
+    """Refuse as an aggregate what is no class.
+
+    Raises:
+        RegistrationError: the message names what it is.
+    """
+    if not isinstance(aggregate, type):
+        raise RegistrationError(
+            f"{aggregate!r} can't be an aggregate: give the class whose apply* methods take events"
+        )
 
 
 def _check_fields(aggregate: type) -> frozenset[str]:

@@ -7,7 +7,7 @@ import attrs
 
 from flowstore.errors import RegistrationError
 from flowstore.events import Compacted, Event, EventStream, group_by_stream_id, in_sequence
-from flowstore.projections._aggregate import Aggregate, aggregate_rule
+from flowstore.projections._aggregate import Aggregate, aggregate_rule, check_class
 from flowstore.projections._enriching import Enrich, enriched, expect_enrich
 from flowstore.projections._options import AsyncOptions
 from flowstore.projections._protocols import ProjectionSession
@@ -107,6 +107,7 @@ def aggregate_projection(
         RegistrationError: the class can't be folded, name or version can't be kept, or `enrich`
             isn't such a function.
     """
+    check_class(aggregate)
     expect_enrich(enrich, aggregate.__qualname__)
     return AggregateProjection(
         aggregate_rule(aggregate),

@@ -12,7 +12,7 @@ from flowstore.projections._protocols import IProjection
 from flowstore.projections._shards import check_name, check_version
 from flowstore.projections._subscription import Subscription
 
-__all__ = ["check_lifecycle", "check_members"]
+__all__ = ["check_lifecycle", "check_members", "check_options"]
 
 _MEMBERS: Final = ("name", "consumes", "produces", "async_options", "apply")
 
@@ -35,6 +35,19 @@ def check_lifecycle(projection: IProjection, lifecycle: Any) -> None:
         raise RegistrationError(
             f"{projection.name!r} can't be inline: a {kind} follows all events in the order of"
             " their sequence, which is settled only when their transactions are over"
+        )
+
+
+def check_options(projection: IProjection) -> None:
+    """Refuse what isn't a projection's options.
+
+    Raises:
+        RegistrationError: the message names the projection.
+    """
+    options: Any = projection.async_options
+    if not isinstance(options, AsyncOptions):
+        raise RegistrationError(
+            f"async_options of {projection.name!r} is {options!r}: it is an AsyncOptions"
         )
 
 
@@ -81,9 +94,5 @@ def _check_types(kind: str, projection: Any) -> None:
             raise RegistrationError(f"{kind}.consumes holds {event_type!r}, which isn't a class")
     if produces is not None and not isinstance(produces, type):
         raise RegistrationError(f"{kind}.produces is {produces!r}: it is a document type or None")
-    if not isinstance(projection.async_options, AsyncOptions):
-        raise RegistrationError(
-            f"{kind}.async_options is {projection.async_options!r}: it is an AsyncOptions"
-        )
     if not callable(projection.apply):
         raise RegistrationError(f"{kind}.apply is {projection.apply!r}: it is a method")

@@ -53,6 +53,12 @@ def _names(item: Registration) -> set[str]:
     return {item.projection.name, item.shard, *members}
 
 
+def _what(projection: IProjection) -> str:
+    produces = projection.produces
+    made = "" if produces is None else f" that makes {produces.__module__}.{produces.__qualname__}"
+    return f"{type(projection).__name__}{made}"
+
+
 def check_apart(new: Registration, other: Registration) -> None:
     """Refuse a projection that shares a name or a document type with another.
 
@@ -62,7 +68,8 @@ def check_apart(new: Registration, other: Registration) -> None:
     shared = _names(new) & _names(other)
     if shared:
         raise RegistrationError(
-            f"a projection named {min(shared)!r} is registered already: give this one another name"
+            f"a projection named {min(shared)!r} is registered already, {_what(other.projection)}:"
+            f" give the other, {_what(new.projection)}, another name"
         )
     for produces in produced_by(new.projection).keys() & produced_by(other.projection).keys():
         raise RegistrationError(

@@ -12,7 +12,7 @@ from flowstore.projections._across_streams import (
 )
 from flowstore.projections._aggregate import Aggregate, aggregate_rule
 from flowstore.projections._aggregate_projection import AggregateProjection, aggregate_projection
-from flowstore.projections._checks import check_lifecycle, check_members
+from flowstore.projections._checks import check_lifecycle, check_members, check_options
 from flowstore.projections._composite import Composite, members_of, produced_by
 from flowstore.projections._flat_table import FlatTable
 from flowstore.projections._identities import check_identity
@@ -339,6 +339,7 @@ class Projections:
         return cast("Aggregate[_T]", rule)
 
     def _register(self, projection: IProjection, lifecycle: Lifecycle) -> None:
+        check_options(projection)
         check_lifecycle(projection, lifecycle)
         new = Registration(projection, lifecycle, shard_name(projection), document_key(projection))
         for other in self._registered:

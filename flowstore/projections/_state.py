@@ -64,4 +64,7 @@ def _copy_with(state: Any, name: str, value: Any) -> Any:
 
 
 def _parameters(kind: type) -> dict[str, inspect.Parameter]:
-    return dict(inspect.signature(kind).parameters)
+    try:
+        return dict(inspect.signature(kind).parameters)
+    except ValueError:  # one of Python's own, such as int
+        return {}

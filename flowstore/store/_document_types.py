@@ -158,6 +158,8 @@ class DocumentTypes:
 def _describe(
     cls: "type[Any]", name: str | None, *, optimistic: bool, indexes: tuple[Index, ...]
 ) -> DocumentType:
+    if not isinstance(cast("Any", cls), type):
+        raise RegistrationError(f"{cls!r} can't be a document type: give the documents' class")
     for index in indexes:
         check_index(cls.__qualname__, index)
     table = document_table_name(cls.__name__ if name is None else name)

@@ -119,13 +119,17 @@ def not_unique(kinds: Iterable[DocumentType], error: psycopg.Error) -> InvalidDo
 
 def document_moved(moved: StoreDocument) -> ConcurrencyError:
     """Make the error about a document that isn't at the version it was loaded at."""
-    name = moved.kind.type.__name__
+    changed = (
+        f"has changed or gone since this session loaded it at version {moved.expected}: load it again,"
+        " decide again, store it again"
+    )
+    unseen = "is stored already, and this session hasn't loaded it: load it before storing it"
     return ConcurrencyError(
         moved.identity,
         expected=moved.expected,
         found=None,
-        message=f"is no stream but a document, a {name}, that has changed since this session"
-        f" loaded it at version {moved.expected}: load it again, decide again, store it again",
+        message=changed if moved.expected else unseen,
+        what=f"document {moved.kind.type.__name__}",
     )
 
 

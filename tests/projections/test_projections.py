@@ -192,7 +192,7 @@ class Incomplete:
         (Recorder(consumes=3), ["Recorder.consumes is 3"]),
         (Recorder(consumes=["Opened"]), ["Recorder.consumes holds 'Opened'"]),
         (Recorder(produces="Entry"), ["Recorder.produces is 'Entry'"]),
-        (Recorder(async_options=None), ["Recorder.async_options is None"]),
+        (Recorder(async_options=None), ["async_options of 'recorder' is None"]),
     ],
 )
 def test_what_is_no_projection_is_refused(projection, words):

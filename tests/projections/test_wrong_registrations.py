@@ -101,6 +101,10 @@ def hear(session, events): ...
 # -- at registration --
 
 
+def count_letters(opened: Opened) -> int:
+    return len(opened.title)
+
+
 @attrs.frozen
 class Case:
     register: Callable
@@ -111,6 +115,26 @@ CASES = {
     "a name twice": Case(
         lambda p: (p.subscribe("Issue", hear), p.aggregate_streams_with(Issue)),
         ["'Issue' is registered already", "another name"],
+    ),
+    "a name twice, of two classes": Case(
+        lambda p: (p.aggregate_streams_with(Board), p.aggregate_streams_with(Issue, name="Board")),
+        ["'Board' is registered already", ".Board", ".Issue"],
+    ),
+    "an aggregate that is no class": Case(
+        lambda p: p.aggregate_streams_with("Issue"), ["'Issue' can't be an aggregate"]
+    ),
+    "an aggregate across streams that is no class": Case(
+        lambda p: p.aggregate_across_streams(None, group_by={}), ["None can't be an aggregate"]
+    ),
+    "an aggregate of Python's own": Case(
+        lambda p: p.aggregate_streams_with(int), ["int has no field 'id'"]
+    ),
+    "a transform to a number": Case(
+        lambda p: p.transform(count_letters), ["count_letters makes int", "no field 'id'"]
+    ),
+    "options that are none": Case(
+        lambda p: p.aggregate_streams_with(Issue, async_options={"page_size": 5}),
+        ["async_options of 'Issue'", "AsyncOptions"],
     ),
     "a document type twice": Case(
         lambda p: (
