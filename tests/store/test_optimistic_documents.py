@@ -48,7 +48,9 @@ async def test_a_document_that_was_changed_since_is_refused(store, how):
         first.delete_by_id(Country, "x")
     await first.save_changes()
     second.store(Country("y", "second"), Country("x", "second"))
-    with pytest.raises(ConcurrencyError, match="document Country 'x' has changed or gone") as caught:
+    with pytest.raises(
+        ConcurrencyError, match="document Country 'x' has changed or gone"
+    ) as caught:
         await second.save_changes()
     assert (caught.value.stream_id, caught.value.expected) == ("x", 1)
     assert (await store.session().load(Country, "y")).name == "0"
