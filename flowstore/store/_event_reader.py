@@ -9,10 +9,10 @@ import attrs
 
 from flowstore.errors import InvalidEventError
 from flowstore.events import Compacted, Event, EventStream, StreamId, StreamState
-from flowstore.projections import Lifecycle
 from flowstore.store._document_session import DocumentSession
 from flowstore.store._engine import Engine
 from flowstore.store._event_queries import query_events
+from flowstore.store._kept_views import kept_view
 from flowstore.store._names import told_tenant
 from flowstore.store._rows import EventRow, decode_row
 from flowstore.store._statements import Statement, fetch_rows
@@ -34,7 +34,7 @@ select s.version, s.archived, s.amended, e.skipped, {event_columns}
 from {schema}.streams s
 left join {schema}.events e
     on e.tenant_id = s.tenant_id and e.stream_id = s.id and not s.archived
-    and (%s::bigint is null or e.version <= %s)
+    and e.version >= %s and (%s::bigint is null or e.version <= %s)
 where s.tenant_id = %s and s.id = %s
 order by e.version"""
 _STANDING: Final = "select version, archived from {schema}.streams where tenant_id = %s and id = %s"
@@ -222,9 +222,12 @@ class EventReader:
         return self._fold(aggregate, stream_id, events)
 
     async def fetch_latest(self, aggregate: type[_T], stream_id: StreamId, /) -> _T | None:
-        """Give an aggregate as of the last committed event.
+        """Give an aggregate as of the last committed event, as folding its stream would.
 
-        An aggregate kept inline is loaded, any other is folded.
+        One that is kept, inline or by the daemon, is loaded, and the events that its field
+        `version` hasn't come to are folded onto it, which reads few of a long stream. Without that
+        field one that is kept inline is loaded, and any other folded, as is one of a stream that
+        was masked, compacted or had events skipped.
 
         Raises:
             RegistrationError: the class can't be folded.
@@ -232,10 +235,22 @@ class EventReader:
             InvalidEventError: stored data doesn't fit its type.
             DatabaseError: PostgreSQL refused, or can't be reached.
         """
-        registration = self._engine.options.projections.producing(aggregate)
-        if registration is not None and registration.lifecycle is Lifecycle.INLINE:
-            return await self._session.load(aggregate, stream_id)
-        return await self.aggregate_stream(aggregate, stream_id)
+        kept = kept_view(self._engine.options.projections, aggregate)
+        if kept is None:
+            return await self.aggregate_stream(aggregate, stream_id)
+        document = await self._session.load(aggregate, stream_id)
+        if kept.rule is None:
+            return document
+        if document is None:
+            return await self.aggregate_stream(aggregate, stream_id)
+        place = kept.place_of(document)
+        newer = await self._read_whole(stream_id, from_version=place)
+        if newer.archived:
+            return None
+        if newer.amended:
+            return await self.aggregate_stream(aggregate, stream_id)
+        events = [event for event in newer.events if event.version > place]
+        return kept.rule.fold(document, EventStream(stream_id, events)) if events else document
 
     async def _stream_rows(
         self, place: tuple[str, StreamId], wanted: StreamPart
@@ -255,10 +270,14 @@ class EventReader:
         version, archived = rows[0] if rows else (0, False)
         return version, archived
 
-    async def _read_whole(self, stream_id: StreamId, version: int | None = None) -> WholeStream:
+    async def _read_whole(
+        self, stream_id: StreamId, version: int | None = None, *, from_version: int = 0
+    ) -> WholeStream:
         """Read a stream and how it stands in one statement, so that both belong together."""
         query = self._engine.sql.statement(_WHOLE)
-        rows = await self._rows(Statement(query, (version, version, *self._place(stream_id))))
+        rows = await self._rows(
+            Statement(query, (from_version, version, version, *self._place(stream_id)))
+        )
         if not rows:
             return WholeStream()
         present = [row[3:] for row in rows if row[3] is not None]

@@ -202,6 +202,6 @@ async def test_the_latest_of_an_inline_aggregate_is_its_document(opening):
         async with store.session() as session:
             session.events.append(stream_id, Deposited(1))
             await session.save_changes()
-            session.store(Account(stream_id, 99))
+            session.store(Account(stream_id, 99, 1))
             await session.save_changes()
             assert (await session.events.fetch_latest(Account, stream_id)).balance == 99

@@ -77,7 +77,9 @@ class MemoryEvents(EventOperations):
         found = view.get(STREAMS, place)
         return (0, False) if found is None else (found.version, found.archived)
 
-    async def _read_whole(self, stream_id: StreamId, version: int | None = None) -> WholeStream:
+    async def _read_whole(
+        self, stream_id: StreamId, version: int | None = None, *, from_version: int = 0
+    ) -> WholeStream:
         view, place = await self._look(stream_id)
         found = view.get(STREAMS, place)
         if found is None:
@@ -85,7 +87,7 @@ class MemoryEvents(EventOperations):
         present = [
             event
             for event in ([] if found.archived else view.stream(place))
-            if version is None or event.version <= version
+            if event.version >= from_version and (version is None or event.version <= version)
         ]
         decode = self._engine.codec
         events = tuple(decode_row(decode, each.row()) for each in present if not each.skipped)

@@ -25,8 +25,17 @@ from flowstore.testing.contract._domain import (
     Opened,
     Withdrawn,
     commit,
+    put,
     values,
 )
+from flowstore.testing.contract._fixtures import OpenStore
+
+
+@attrs.frozen
+class Unheard:
+    """An event that the account has no handler for."""
+
+    text: str
 
 
 @attrs.define
@@ -56,6 +65,79 @@ class TestWriteModels:
             latest = await session.events.fetch_latest(Account, stream)
             handle = await session.events.fetch_for_writing(Account, stream)
         assert live == latest == handle.aggregate == Account(stream, "Ada", 3, 3)
+
+    async def test_all_three_agree_wherever_the_view_stands(self, store: Store) -> None:
+        stream, other = uuid4(), uuid4()
+
+        async def agreed() -> Account | None:
+            async with store.session() as session:
+                live = await session.events.aggregate_stream(Account, stream)
+                latest = await session.events.fetch_latest(Account, stream)
+                handle = await session.events.fetch_for_writing(Account, stream)
+            assert live == latest == handle.aggregate
+            return latest
+
+        async def both() -> tuple[Account | None, Account | None]:
+            """See the same before and after the daemon has come along."""
+            before = await agreed()
+            async with store.build_projection_daemon() as daemon:
+                await daemon.catch_up()
+            return before, await agreed()
+
+        await commit(store, other, Deposited(100))
+        for events, expected in (
+            ([Opened("Ada"), Deposited(5)], Account(stream, "Ada", 5, 2)),
+            ([Unheard("by any handler")], Account(stream, "Ada", 5, 3)),
+            ([Unheard("again"), Deposited(1), Unheard("again")], Account(stream, "Ada", 6, 6)),
+            ([Closed()], None),
+            ([Unheard("while there is none")], None),
+            ([Deposited(7)], Account(stream, "", 7, 9)),
+            ([Closed(), Deposited(8), Unheard("last")], Account(stream, "", 8, 12)),
+        ):
+            action = await commit(store, stream, *events)
+            assert await both() == (expected, expected)
+        await store.skip_event(action.events[1].id)
+        assert await both() == (None, None)
+
+    async def test_the_latest_is_what_is_left_of_amended_streams(
+        self, open_store_for: OpenStore
+    ) -> None:
+        options = StoreOptions()
+        options.projections.aggregate_streams_with(Account)
+        options.events.mask(Opened, lambda _: Opened("somebody"))
+        stream = uuid4()
+        async with open_store_for(options) as store:
+            await commit(store, stream, Opened("Ada"), Deposited(5), Deposited(6))
+            async with store.build_projection_daemon() as daemon:
+                await daemon.catch_up()
+            await store.mask_stream(stream)
+            async with store.session() as session:
+                latest = await session.events.fetch_latest(Account, stream)
+                assert latest == Account(stream, "somebody", 11, 3)
+                await session.events.compact_stream(Account, stream, version=2)
+                session.events.append(stream, Deposited(1))
+                await session.save_changes()
+                latest = await session.events.fetch_latest(Account, stream)
+                assert latest == Account(stream, "somebody", 12, 4)
+                session.events.archive_stream(stream)
+                await session.save_changes()
+                assert await session.events.fetch_latest(Account, stream) is None
+
+    async def test_the_latest_begins_with_the_view_that_the_daemon_keeps(
+        self, open_store_for: OpenStore
+    ) -> None:
+        options = StoreOptions()
+        options.projections.aggregate_streams_with(Account)
+        stream = uuid4()
+        async with open_store_for(options) as store:
+            await commit(store, stream, Opened("Ada"), Deposited(5))
+            async with store.build_projection_daemon() as daemon:
+                await daemon.catch_up()
+            await put(store, Account(stream, "the view's", 5, 2))
+            await commit(store, stream, Deposited(1))
+            async with store.session() as session:
+                latest = await session.events.fetch_latest(Account, stream)
+        assert latest == Account(stream, "the view's", 6, 3)
 
     async def test_a_handle_tells_its_versions(self, store: Store) -> None:
         stream = uuid4()
