@@ -48,8 +48,10 @@ class FreshMarks:
     async def above(self, sequence: int) -> int:
         """Wait for a mark above a sequence."""
         pace = Pace(self._settings)
+        heard = self._store.appends_heard
         while (mark := await self._store.high_water()) <= sequence:
-            await self._store.wait_for_appends(pace.after(news=False))
+            await _wait_for_more(self._store, heard, pace.after(news=False))
+            heard = self._store.appends_heard
         return mark
 
 
@@ -114,6 +116,7 @@ class Detector:
     async def _look_for_ever(self) -> None:
         pace = Pace(self._settings)
         while True:
+            heard = self._store.appends_heard
             mark = await self._look_until_told()
             news = mark > self.mark
             if news:
@@ -121,7 +124,7 @@ class Detector:
                 self._risen.set()
                 self._risen = trio.Event()
                 self.changed()
-            await self._store.wait_for_appends(pace.after(news=news))
+            await _wait_for_more(self._store, heard, pace.after(news=news))
 
     async def _look_until_told(self) -> int:
         """Look until there is an answer, whatever the trouble: it may be mended under way.
@@ -154,6 +157,12 @@ class Detector:
             return await self._store.high_water(
                 leading_edge_buffer=self._settings.leading_edge_buffer
             )
+
+
+async def _wait_for_more(store: EventStore, heard: int, seconds: float) -> None:
+    """Wait for an append, unless one was heard of since the last look began, which missed it."""
+    if store.appends_heard == heard:
+        await store.wait_for_appends(seconds)
 
 
 def _nothing() -> None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from typing import Final
+from uuid import uuid4
 
 import attrs
 import psycopg
@@ -21,7 +22,7 @@ __all__ = ["Signals", "Spacing"]
 
 logger = logging.getLogger("flowstore.store")
 
-_NOTIFY: Final = b"select pg_notify(%s, '')"
+_NOTIFY: Final = b"select pg_notify(%s, %s)"
 
 _RETRY_AFTER: Final = 1.0
 """Seconds before a lost connection is tried again; meanwhile readers poll."""
@@ -68,12 +69,15 @@ class Signals:
         lend: lends the connection that notifies.
         at_most_every: seconds between notifications. NOTIFY takes a lock that all of a database's
             commits share, and a connection, and a round trip beside the appends'.
+        heard: counts the wake-ups, so that who was busy can tell that there was one.
     """
 
     dsn: str = attrs.field(repr=False)
     channel: str
     lend: Lend = attrs.field(repr=False)
     at_most_every: float = 0.005
+    heard: int = attrs.field(default=0, init=False)
+    _origin: str = attrs.field(factory=lambda: uuid4().hex, init=False, repr=False)
     _appended: trio.Event = attrs.field(factory=trio.Event, init=False, repr=False)
     _unsent: trio.Event = attrs.field(factory=trio.Event, init=False, repr=False)
     _unsent_commits: int = attrs.field(default=0, init=False, repr=False)
@@ -99,7 +103,7 @@ class Signals:
             try:
                 with translate_errors():
                     async with self.lend() as connection:
-                        await connection.execute(_NOTIFY, (self.channel,))
+                        await connection.execute(_NOTIFY, (self.channel, self._origin))
             except DatabaseError as error:
                 logger.warning("could not notify of appends, readers poll: %s", error)
                 await trio.sleep(_RETRY_AFTER)
@@ -136,9 +140,12 @@ class Signals:
 
     async def _relay(self, connection: Connection) -> None:
         async with aclosing(connection.notifies()) as notifications:
-            async for _ in notifications:
-                self._wake()
+            async for notification in notifications:
+                # One's own was heard before it was sent; another look would find nothing new.
+                if notification.payload != self._origin:
+                    self._wake()
 
     def _wake(self) -> None:
+        self.heard += 1
         self._appended.set()
         self._appended = trio.Event()

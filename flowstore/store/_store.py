@@ -353,9 +353,19 @@ class EventStore(StoreUpkeep):
         """
         return self._signals.listening()
 
+    @property
+    def appends_heard(self) -> int:
+        """How often this store was told of appends, by itself or by other processes.
+
+        Compare it with what it was before a look: an append that nobody waited for, because it
+        came during the look, is no reason to wait for the next one.
+        """
+        return self._signals.heard
+
     async def wait_for_appends(self, timeout: float) -> None:  # noqa: ASYNC109 - its meaning
         """Return when something was appended, or after `timeout` seconds.
 
-        A hint and no more: an append between the look before and this call may go unheard.
+        A hint and no more: notifications of other processes may be lost, and what was appended
+        before this call is for `appends_heard` to tell.
         """
         await self._signals.wait(timeout)

@@ -54,6 +54,25 @@ async def test_a_wait_ends_at_its_timeout(store):
     assert not await wait_while(store, nothing, 0.05)
 
 
+async def test_an_append_that_nobody_waited_for_was_heard_all_the_same(store):
+    heard = store.appends_heard
+    await append(store)
+    assert store.appends_heard == heard + 1
+
+
+async def test_ones_own_notification_is_no_news_and_anothers_is(store, pg_dsn, schema):
+    async with await Connection.connect(pg_dsn) as listener, store.listening():
+        cursor = await listener.execute("select %s::regclass::oid", (f"{schema}.events",))
+        await listener.execute(f"listen flowstore_{(await cursor.fetchone())[0]}")
+        await append(store)
+        with trio.fail_after(LONG):
+            assert [notify async for notify in listener.notifies(stop_after=1)]
+        await wait_all_tasks_blocked(0.05)
+        assert store.appends_heard == 2  # that it listens, and its own append once
+        async with open_event_store(pg_dsn, StoreOptions(schema=schema)) as another:
+            assert await wait_while(store, lambda: append(another), LONG)
+
+
 async def test_a_commit_without_events_and_a_failed_one_wake_nobody(store):
     stream_id = uuid4()
     async with store.session() as session:
