@@ -1,7 +1,7 @@
 """How far it is safe to read: one detector a daemon, or a look of one's own."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeAlias
 
 import trio
@@ -11,7 +11,7 @@ from flowstore.daemon._retrying import Patience
 from flowstore.daemon._settings import DaemonSettings
 from flowstore.store import EventStore
 
-__all__ = ["Detector", "FreshMarks", "Marks"]
+__all__ = ["Detector", "FreshMarks", "Marks", "Unhurried"]
 
 _Call: TypeAlias = Callable[[], None]
 
@@ -53,6 +53,35 @@ class FreshMarks:
             await _wait_for_more(self._store, heard, pace.after(news=False))
             heard = self._store.appends_heard
         return mark
+
+
+class Unhurried:
+    """Gives a shard at the tail no mark before it has committed what it has read.
+
+    Pages at the tail are as small as events are few. Read ahead one by one they would be committed
+    one by one, however far behind the shard falls for it; so what comes while a page is being
+    committed makes the next page. Whoever has a whole page to read reads ahead.
+
+    Attributes:
+        marks: where the marks come from.
+        page_size: how many numbers make a page that is worth reading ahead.
+        committed: waits until the shard has committed everything up to a sequence.
+    """
+
+    def __init__(
+        self, marks: Marks, page_size: int, committed: Callable[[int], Awaitable[None]]
+    ) -> None:
+        self._marks = marks
+        self._page_size = page_size
+        self._committed = committed
+
+    async def above(self, sequence: int) -> int:
+        """Wait for a mark above a sequence, and at the tail for what was read before."""
+        mark = await self._marks.above(sequence)
+        if mark - sequence >= self._page_size:
+            return mark
+        await self._committed(sequence)
+        return await self._marks.above(sequence)
 
 
 class Detector:

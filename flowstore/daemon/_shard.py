@@ -13,7 +13,7 @@ from flowstore.daemon._endings import RunEndedError, ShardStoppedError
 from flowstore.daemon._flow import Flow, Leg
 from flowstore.daemon._groups import bare
 from flowstore.daemon._lease import LeaseLostError, Ownership
-from flowstore.daemon._mark import Detector, FreshMarks
+from flowstore.daemon._mark import Detector, FreshMarks, Unhurried
 from flowstore.daemon._replaying import replaying
 from flowstore.daemon._retrying import Patience
 from flowstore.daemon._settings import DaemonSettings
@@ -179,7 +179,9 @@ class Shard:
         work = partial(claim_place, self._store, projection, claiming)
         claim = await self.patience().attempt("claiming the shard", work)
         self._telling.advance(claim.sequence)
-        leg = Leg(claim=claim, marks=self._detector, on_error=projection.async_options.on_error)
+        options = projection.async_options
+        marks = Unhurried(self._detector, options.page_size, self._telling.reached)
+        leg = Leg(claim=claim, marks=marks, on_error=options.on_error)
         await self._flow(leg, "running", begun)
         if not self._is_halting and self.wanted != "paused":
             raise RunEndedError(self.name)

@@ -163,8 +163,21 @@ class SharedPages:
             self.tidy()
 
     async def read(self, reader: PageReader, floor: int, mark: int) -> EventPage:
-        """Give a reader the page above a floor: a shared one if there is one, or will be."""
+        """Give a reader the page above a floor: shared ones if there are any, or will be.
+
+        At the tail all up to the mark makes one page, also where others have read it in smaller
+        ones: a shard that went in their steps would commit as often as they did, and stay behind.
+        """
         reader.at = floor
+        page = await self._read_on(reader, floor, mark)
+        while page.ceiling < mark and reader.wants.reaches(floor, mark):
+            further = _joined(page, await self._read_on(reader, page.ceiling, mark))
+            if not self._is_one_page(reader, further):
+                break
+            page = further
+        return page
+
+    async def _read_on(self, reader: PageReader, floor: int, mark: int) -> EventPage:
         while True:
             shared = self._find(reader, floor, mark)
             if shared is None:
@@ -221,11 +234,11 @@ class SharedPages:
         return shared
 
     def _company(self, reader: PageReader, floor: int, mark: int) -> Iterator[Wants]:
-        """List what those want who are at the same place, and will come for the same page."""
+        """List what those want who are here, or about to come here at the tail, for the same page."""
         for other in self._readers:
             if (
-                other.at == floor
-                and other.wants.reaches(floor, mark)
+                other.at <= floor
+                and other.wants.reaches(other.at, mark)
                 and other.wants.include_archived is reader.wants.include_archived
             ):
                 yield other.wants
@@ -261,12 +274,14 @@ class SharedPages:
         own = _part(page, shared.wants, reader.wants)
         while (after := self._find(reader, own.ceiling, mark)) and after.page is not None:
             further = _joined(own, _part(after.page, after.wants, reader.wants))
-            count = len(further.events) + len(further.failures)
-            is_whole = further.ceiling == own.ceiling
-            if is_whole or count > reader.wants.page_size or further.size > self._page_bytes:
+            if further.ceiling == own.ceiling or not self._is_one_page(reader, further):
                 break
             own = further
         return own
+
+    def _is_one_page(self, reader: PageReader, page: EventPage) -> bool:
+        count = len(page.events) + len(page.failures)
+        return count <= reader.wants.page_size and page.size <= self._page_bytes
 
 
 def _fits(shared: Wants, wants: Wants, floor: int, mark: int) -> bool:

@@ -72,6 +72,11 @@ class Telling:
         """Wait for the next change of progress or state."""
         await self._moved.wait()
 
+    async def reached(self, sequence: int) -> None:
+        """Wait until everything up to a sequence is committed."""
+        while self.progress < sequence:
+            await self._moved.wait()
+
     def _why_not(self) -> str:
         if self.state == "stopped":
             return "it was not started, or was stopped"

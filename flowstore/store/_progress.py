@@ -16,6 +16,7 @@ from flowstore.store._commit import operation_statements, see_to_tables
 from flowstore.store._document_session import ProjectionUnit
 from flowstore.store._engine import Engine
 from flowstore.store._names import stored_tenant
+from flowstore.store._queue import Queue, StoreDocument, in_batches
 from flowstore.store._refusals import facts_of
 from flowstore.store._statements import Statement, fetch_rows, lend_again, run_as_one
 
@@ -54,6 +55,8 @@ where case when %s::text is null then shard !~ '^shadow [0-9a-f]{{32}} of ' else
 order by shard, sequence"""
 _DISCARD: Final = "delete from {schema}.dead_letters where shard = %s and sequence = %s"
 _FORGET: Final = "delete from {schema}.dead_letters where shard = %s and sequence > %s"
+_FEW: Final = 100
+"""Documents that are written in one statement with the progress; of more, the way there matters."""
 _MOVED: Final = "FS006"
 _EDITED: Final = "FS010"
 _REFUSED: Final = frozenset({_MOVED, _EDITED})
@@ -124,17 +127,41 @@ async def commit_page(
         ShardEditedError: its documents were written to since `claim`; nothing was written.
         DatabaseError: PostgreSQL refused a statement, or can't be reached.
     """
-    operations = unit.queued.operations
-    await see_to_tables(engine, operations)
+    await see_to_tables(engine, unit.queued.operations)
     owner = (None, None) if claim is None else (claim.epoch, claim.edits)
-    statements = [Statement(engine.sql.statement(_ADVANCE), (shard, floor, ceiling, *owner))]
-    if dead_letters:
-        statements.append(set_aside(engine, dead_letters))
-    # The progress is locked before anything else: whoever else runs this projection waits there.
-    statements += operation_statements(engine, operations, sole_writer=True)
+    statements = _page_statements(engine, unit, (shard, floor, ceiling, *owner), dead_letters)
     with translate_errors(), _refused_progress(shard, floor):
         async with engine.lend() as connection:
             await run_as_one(connection, statements)
+
+
+def _page_statements(
+    engine: Engine, unit: ProjectionUnit, advance: Sequence[Any], dead_letters: Sequence[DeadLetter]
+) -> list[Statement]:
+    """Make a page's statements, the progress first: whoever else runs this projection waits there."""
+    few = None if dead_letters else _few_documents(unit.queued)
+    if few:
+        return [engine.documents.advance_and_write(advance, few)]
+    statements = [Statement(engine.sql.statement(_ADVANCE), advance)]
+    if dead_letters:
+        statements.append(set_aside(engine, dead_letters))
+    statements += operation_statements(engine, unit.queued.operations, sole_writer=True)
+    return statements
+
+
+def _few_documents(queue: Queue) -> Sequence[StoreDocument] | None:
+    """Give what is queued if it is a few documents to be stored in one table, and nothing else.
+
+    Not with functions that wait for the commit: a statement that commits by itself may have done so
+    although its task was cancelled, and nobody would call them.
+    """
+    if queue.callbacks or not 0 < len(queue.operations) <= _FEW:
+        return None
+    first, *others = in_batches(queue.operations)
+    if others or not isinstance(first, Sequence):
+        return None
+    stored = [each for each in first if isinstance(each, StoreDocument) and each.expected is None]
+    return stored if len(stored) == len(first) else None
 
 
 async def read_dead_letters(engine: Engine, shard: str | None) -> list[DeadLetter]:

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from flowstore.daemon import DaemonSettings
-from flowstore.daemon._mark import Detector, FreshMarks
+from flowstore.daemon._mark import Detector, FreshMarks, Unhurried
 from flowstore.store import EventStore, open_event_store
 
 PATIENT = DaemonSettings(fast_polling_time=3600, slow_polling_time=3600, notifications=False)
@@ -54,3 +54,34 @@ async def test_an_append_that_came_during_a_look_is_looked_for_at_once(overtaken
 async def test_who_looks_afresh_looks_again_for_an_append_that_came_meanwhile(overtaken):
     with trio.fail_after(20):
         assert await FreshMarks(overtaken, PATIENT).above(0) == 1
+
+
+class Risen:
+    """A mark that is where it is put."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    async def above(self, sequence):
+        assert sequence < self.mark
+        await trio.lowlevel.checkpoint()
+        return self.mark
+
+
+async def test_at_the_tail_what_comes_while_a_page_is_committed_makes_the_next_page():
+    marks, committed = Risen(4), trio.Event()
+
+    async def commit(sequence):
+        assert sequence == 3
+        marks.mark = 7
+        committed.set()
+
+    assert await Unhurried(marks, 10, commit).above(3) == 7
+    assert committed.is_set()
+
+
+async def test_a_whole_page_is_read_ahead():
+    async def commit(_):
+        raise AssertionError("nobody waits for a commit")
+
+    assert await Unhurried(Risen(13), 10, commit).above(3) == 13

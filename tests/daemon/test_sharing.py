@@ -182,6 +182,63 @@ async def test_a_shard_that_falls_behind_holds_nobody_and_comes_back(
         assert await table.sequences(store, name) == list(range(1, 2002))
 
 
+async def test_what_comes_while_a_page_is_committed_is_one_page_afterwards(
+    store, make_recorder, table
+):
+    held, go = trio.Event(), trio.Event()
+
+    async def wait(_):
+        held.set()
+        await go.wait()
+
+    slow = make_recorder(name="slow", before=wait)
+    store.options.projections.add(slow)
+    store.options.projections.add(make_recorder(name="quick"))
+    async with store.build_projection_daemon() as daemon:
+        await daemon.start_all()
+        await append(store, Counted())
+        with trio.fail_after(20):
+            await held.wait()
+        for number in range(2, 7):  # each is a page of its own for who is quick
+            await append(store, Counted())
+            with trio.fail_after(20):
+                await daemon.wait_for("quick", number)
+        go.set()
+        await daemon.wait_for_non_stale_results(timeout=20)
+    assert slow.calls == [[1], [2, 3, 4, 5, 6]]
+    assert await table.sequences(store, "quick") == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_page_read_in_others_steps_goes_on_to_the_mark(store, recorder, fetched):
+    await append(store, *[Counted()] * 6)
+    shared = SharedPages(store, 1_000_000, trio.CapacityLimiter(1))
+    with (
+        shared.reading(recorder, 0, InHand()) as first,
+        shared.reading(recorder, 0, InHand()) as second,
+    ):
+        await first(0, 2)
+        await first(2, 3)
+        page = await second(0, 6)
+    assert (page.floor, page.ceiling) == (0, 6)
+    assert [event.sequence for event in page.events] == [1, 2, 3, 4, 5, 6]
+    assert [(floor, ceiling) for floor, ceiling, _ in fetched] == [(0, 2), (2, 3), (3, 6)]
+
+
+async def test_a_page_is_not_made_larger_than_allowed_by_going_on(store, make_recorder):
+    await append(store, *[Counted()] * 6)
+    recorder = make_recorder()
+    weighed = await store.fetch_page(0, 2)
+    shared = SharedPages(store, weighed.size + 1, trio.CapacityLimiter(1))
+    with (
+        shared.reading(recorder, 0, InHand()) as first,
+        shared.reading(recorder, 0, InHand()) as second,
+    ):
+        await first(0, 2)
+        page = await second(0, 6)
+        assert (page.floor, page.ceiling) == (0, 2)
+        assert [event.sequence for event in (await second(2, 6)).events] == [3, 4]
+
+
 async def test_a_fetch_whose_shard_is_stopped_is_done_by_another(store, recorder, monkeypatch):
     begun, calls = trio.Event(), []
     fetch_page = EventStore.fetch_page

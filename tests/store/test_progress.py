@@ -1,5 +1,8 @@
 """Progress commits with its effects, guarded by where it stood."""
 
+from functools import partial
+from uuid import UUID, uuid4
+
 import attrs
 import pytest
 import trio
@@ -37,6 +40,22 @@ class Notes:
         raise NotImplementedError
 
 
+@attrs.define
+class Card:
+    id: UUID
+
+
+@attrs.define
+class Sheet:
+    id: int
+
+
+IDENTITIES = {Note: str, Card: lambda number: UUID(int=number), Sheet: lambda number: number}
+
+FEW_OR_MANY = pytest.mark.parametrize("count", [1, 100, 101])
+"""Up to a hundred documents are written in one statement with the progress, more in their own."""
+
+
 @pytest.fixture
 def options(options):
     options.projections.add(Notes())
@@ -58,6 +77,79 @@ async def test_documents_and_progress_commit_together(store):
     await commit(store, 5, 7, Note("b"))
     assert await store.progress("Notes") == 7
     assert len(await store.session().load_many(Note, "ab")) == 2
+
+
+@FEW_OR_MANY
+@pytest.mark.parametrize("kind", [Note, Card, Sheet])
+async def test_a_pages_documents_are_written_and_written_again(store, kind, count):
+    ids = [IDENTITIES[kind](number) for number in range(count)]
+    await commit(store, 0, 5, *map(kind, ids))
+    await commit(store, 5, 7, *map(kind, reversed(ids)))
+    assert await store.progress("Notes") == 7
+    assert await store.session().load_many(kind, ids) == [*map(kind, ids)]
+
+
+@FEW_OR_MANY
+async def test_of_a_page_whose_floor_is_wrong_no_document_is_written(store, count):
+    await commit(store, 0, 5, *[Note(str(number), "first") for number in range(count)])
+    with pytest.raises(ProgressConflictError):
+        await commit(store, 4, 9, *[Note(str(number), "second") for number in range(count)])
+    found = await store.session().load_many(Note, [str(number) for number in range(count)])
+    assert {note.text for note in found} == {"first"}
+
+
+@FEW_OR_MANY
+async def test_a_page_locks_no_document_before_the_progress(store, schema, count):
+    """Whoever is behind somebody else at a shard keeps nobody from its documents."""
+    notes = [Note(str(number)) for number in range(count)]
+    await commit(store, 0, 5, *notes)
+    async with (
+        store.connection() as holder,
+        store.connection() as other,
+        trio.open_nursery() as nursery,
+        holder.transaction(),
+    ):
+        await holder.execute(f"select from {schema}.progress where shard = 'Notes' for update")
+        nursery.start_soon(partial(commit, store, 5, 6, *notes))
+        await blocked(other, holder)
+        cursor = await other.execute(f"select id from {schema}.doc_note for update nowait")
+        assert len(await cursor.fetchall()) == count
+    assert await store.progress("Notes") == 6
+
+
+async def blocked(connection, holder):
+    """Wait until somebody waits for what a connection has locked."""
+    query = "select count(*) from pg_stat_activity where %s = any (pg_blocking_pids(pid))"
+    with trio.fail_after(20):
+        while True:
+            cursor = await connection.execute(query, (holder.info.backend_pid,))
+            if (await cursor.fetchone())[0]:
+                return
+            await trio.sleep(0.01)
+
+
+@FEW_OR_MANY
+async def test_a_document_that_is_refused_keeps_progress_where_it_was(store, count):
+    await commit(store, 0, 5, Note("a"))
+    async with store.connection() as connection:
+        await connection.execute(
+            f"alter table {store.options.schema}.doc_note add check (data->>'text' <> 'refused')"
+        )
+    notes = [Note(str(number), "refused") for number in range(count)]
+    with pytest.raises(DatabaseError):
+        await commit(store, 5, 6, *notes)
+    assert await store.progress("Notes") == 5
+
+
+async def test_what_is_stored_and_deleted_in_one_page_is_done_in_order(store):
+    await commit(store, 0, 5, Note("a"), Note("b"), Note("c"))
+    unit = store.projection_session()
+    unit.store(Note("a", "again"))
+    unit.delete_by_id(Note, "b")
+    unit.store(Card(uuid4()))
+    await store.commit_batch(unit, shard="Notes", floor=5, ceiling=6)
+    found = await store.session().load_many(Note, "abc")
+    assert found == [Note("a", "again"), Note("c")]
 
 
 @pytest.mark.parametrize("name", ["Notes", Notes, Note, Notes(), Notes(name="Notes")])

@@ -122,13 +122,34 @@ async def test_reading_a_document_takes_one_round_trip(store):
     assert trace.round_trips == 1
 
 
-async def test_committing_a_batch_takes_one_round_trip_and_the_commit(store):
+def store_one(unit):
+    unit.store(Note(uuid4()))
+
+
+def store_and_run(unit):
+    store_one(unit)
+    unit.execute("select 1")
+
+
+def store_and_be_told(unit):
+    store_one(unit)
+    unit.after_commit(lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("fill", "round_trips"),
+    [(lambda _: None, 1), (store_one, 1), (store_and_run, 2), (store_and_be_told, 2)],
+)
+async def test_committing_a_page_takes_one_round_trip_and_at_most_the_commit(
+    store, fill, round_trips
+):
+    """Whoever is told of a commit has it seen through, which a commit of its own allows."""
     for floor in range(3):
         async with Trace(store) as trace:
             unit = store.projection_session()
-            unit.store(Note(uuid4()))
+            fill(unit)
             await store.commit_batch(unit, shard="s", floor=floor, ceiling=floor + 1)
-    assert trace.round_trips == 2
+    assert trace.round_trips == round_trips
 
 
 @pytest.mark.parametrize("streams", [1, 30])
