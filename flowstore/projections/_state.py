@@ -46,6 +46,10 @@ def with_field(state: _T, name: str, value: Any) -> _T:
         setattr(state, name, value)
     except (FrozenError, dataclasses.FrozenInstanceError):
         return _copy_with(state, name, value)
+    except AttributeError:
+        if not _struct_fields(state):
+            raise
+        return _copy_with(state, name, value)
     return state
 
 
@@ -60,7 +64,14 @@ def _declared(kind: Any) -> frozenset[str] | None:
 def _copy_with(state: Any, name: str, value: Any) -> Any:
     if attrs.has(state.__class__):
         return attrs.evolve(state, **{name: value})
+    if fields := _struct_fields(state):
+        return type(state)(**{field: getattr(state, field) for field in fields} | {name: value})
     return dataclasses.replace(state, **{name: value})
+
+
+def _struct_fields(state: Any) -> tuple[str, ...]:
+    """List the fields of a `msgspec.Struct`, without msgspec, which need not be there."""
+    return getattr(state, "__struct_fields__", ())
 
 
 def _parameters(kind: type) -> dict[str, inspect.Parameter]:

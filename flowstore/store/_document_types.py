@@ -8,7 +8,7 @@ import attrs
 
 from flowstore.errors import InvalidDocumentError, RegistrationError
 from flowstore.store._indexes import ExpressionIndex, GinIndex, Index, check_index
-from flowstore.store._names import document_table_name
+from flowstore.store._names import document_table_name, is_storable
 
 __all__ = ["DocumentId", "DocumentType", "DocumentTypes"]
 
@@ -57,6 +57,11 @@ class DocumentType:
             raise InvalidDocumentError(
                 f"{identity!r} can't be the id of a {self.type.__name__}: it is of type"
                 f" {type(identity).__name__}, and the class' ids are kept as {self.id_column}"
+            )
+        if isinstance(identity, str) and not is_storable(identity):
+            raise InvalidDocumentError(
+                f"{identity!r} can't be the id of a {self.type.__name__}: it holds NUL, or half of a"
+                " surrogate pair, which PostgreSQL can't keep"
             )
         return identity
 

@@ -128,13 +128,11 @@ class EventReader:
 
         Raises:
             UnknownEventTypeError: an event's stored type is not known.
-            InvalidEventError: stored data doesn't fit its type, or `as_of` has no time zone.
+            InvalidEventError: stored data doesn't fit its type, a version is no whole number, or
+                `as_of` no time with a zone.
             DatabaseError: PostgreSQL refused, or can't be reached.
         """
-        if as_of is not None and as_of.utcoffset() is None:
-            raise InvalidEventError(
-                f"as_of={as_of!r} has no time zone: give it one, such as datetime.now(UTC)"
-            )
+        _check_part(version, from_version, as_of)
         wanted = StreamPart(version, from_version, as_of, include_archived, include_skipped)
         rows = await self._stream_rows(self._place(stream_id), wanted)
         return [decode_row(self._engine.codec, row) for row in rows]
@@ -305,3 +303,15 @@ class EventReader:
 
     async def _rows(self, statement: Statement) -> list[tuple[Any, ...]]:
         return await fetch_rows(self._session.lend, statement)
+
+
+def _check_part(version: Any, from_version: Any, as_of: Any) -> None:
+    """Refuse what would mean one thing here and another to the database."""
+    if version is not None and type(version) is not int:
+        raise InvalidEventError(f"version={version!r} is no version: give a whole number, or None")
+    if type(from_version) is not int:
+        raise InvalidEventError(f"from_version={from_version!r} is no version: give a whole number")
+    if as_of is not None and (not isinstance(as_of, datetime) or as_of.utcoffset() is None):
+        raise InvalidEventError(
+            f"as_of={as_of!r} is no time with a time zone: give one, such as datetime.now(UTC)"
+        )

@@ -370,3 +370,18 @@ def test_fields_and_helpers_may_begin_like_handlers(stream_of):
 
 def test_the_rule_names_what_it_consumes():
     assert set(aggregate_rule(Deletable).consumes) == {Opened, Closed, Reopened}
+
+
+def test_a_frozen_struct_has_its_version_filled(stream_of):
+    msgspec = pytest.importorskip("msgspec", reason="msgspec is not installed")
+
+    class Counted(msgspec.Struct, frozen=True):
+        id: str
+        opened: int = 0
+        version: int = 0
+
+        def apply_opened(self, _: Opened) -> "Counted":
+            return msgspec.structs.replace(self, opened=self.opened + 1)
+
+    Counted.apply_opened.__annotations__["return"] = Counted
+    assert fold(Counted, stream_of("a", Opened(), Opened())) == Counted("a", 2, 2)

@@ -3,12 +3,13 @@
 """Fetching streams and single events."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from flowstore.daemon import Store
-from flowstore.errors import FlowstoreError
+from flowstore.errors import FlowstoreError, InvalidEventError
 from flowstore.events import Event, NewEvent
 from flowstore.testing.contract._domain import Deposited, Opened, commit, read, values
 
@@ -74,6 +75,17 @@ class TestReading:
     async def test_a_time_without_a_zone_is_refused(self, store: Store) -> None:
         with pytest.raises((FlowstoreError, ValueError)):
             await read(store, await five(store), as_of=datetime(2020, 1, 1))  # noqa: DTZ001
+
+    @pytest.mark.parametrize(
+        "asked",
+        [{"version": "1"}, {"version": 1.5}, {"from_version": None}, {"as_of": "2020-01-01"}],
+        ids=str,
+    )
+    async def test_what_is_no_version_or_time_is_refused(
+        self, store: Store, asked: dict[str, Any]
+    ) -> None:
+        with pytest.raises(InvalidEventError, match=next(iter(asked))):
+            await read(store, await five(store), **asked)
 
     async def test_streams_do_not_mix(self, store: Store) -> None:
         one, other = uuid4(), uuid4()
