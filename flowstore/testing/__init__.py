@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from flowstore.testing._books import BookKeeper
     from flowstore.testing._delivery_laws import check_no_skip_no_repeat, check_stream_order
     from flowstore.testing._determinism import NotDeterministicError
+    from flowstore.testing._machine import ProjectionMachine
     from flowstore.testing._memory_store import MemoryStore
     from flowstore.testing._page_law import check_pages_fold_alike
     from flowstore.testing._pipeline_law import Probe, check_pipeline_order, keyed_items
@@ -53,6 +54,7 @@ _HOMES = {
         "check_stream_order",
     ),
     "flowstore.testing._determinism": ("NotDeterministicError",),
+    "flowstore.testing._machine": ("ProjectionMachine",),
     "flowstore.testing._memory_store": ("MemoryStore",),
     "flowstore.testing._page_law": ("check_pages_fold_alike",),
     "flowstore.testing._pipeline_law": (
@@ -102,6 +104,7 @@ __all__ = [
     "NotDeterministicError",
     "NotInMemoryError",
     "Probe",
+    "ProjectionMachine",
     "ProjectionScenario",
     "RecordingProjection",
     "Scenario",

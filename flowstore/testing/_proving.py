@@ -3,7 +3,7 @@
 import itertools
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -34,7 +34,7 @@ from flowstore.testing._subjects import MakeProjection
 from flowstore.testing._troubles import Troubles
 from flowstore.testing._witness import Documents, PagedStore, WitnessedDatabase, set_aside
 
-__all__ = ["LONGEST_PAUSE", "Case", "Proof", "Trial"]
+__all__ = ["LONGEST_PAUSE", "Case", "Proof", "Trial", "process_of", "quiet_daemon", "refused"]
 
 _PATIENCE: Final = 600.0
 """Virtual seconds that a shard has to come to its end: more than all its retries take."""
@@ -121,30 +121,14 @@ class Trial:
             async for moment in moments:
                 reference.events = moment.visible
         database.looked_at = lambda progress: reference.note(progress, database.documents())
-        async with _daemon(store) as daemon:
+        async with quiet_daemon(store) as daemon:
             try:
                 await daemon.catch_up()
             except* EventFailedError as failed:
-                raise self._refused(reference, failed) from None
+                raise refused(reference, failed) from None
         if is_live and isinstance(projection, AggregateProjection):
             await self._live(reference, store, projection)
         return reference
-
-    def _refused(
-        self, reference: Reference, failed: ExceptionGroup[EventFailedError]
-    ) -> AssertionError:
-        failure, cause = failed.exceptions[0], failed.exceptions[0].__cause__
-        place = next(
-            each
-            for each in reference.events
-            if isinstance(failure, EventFailedError) and each.sequence == failure.sequence
-        )
-        return AssertionError(
-            f"projection {self._name!r} can't apply an event: {type(cause).__name__}: {cause}\n"
-            f"  {told(place)}\n"
-            "  where an application never appends that, say what it does: by first=, by strategies"
-            " in place of classes, or by schedules="
-        )
 
     async def _live(
         self, reference: Reference, store: PagedStore, projection: AggregateProjection
@@ -213,7 +197,7 @@ class Trial:
         async with trio.open_nursery() as process:
             store, projection = self._process(database, pause=troubles.at)
             troubles.begin(process)
-            async with _daemon(store) as daemon:
+            async with quiet_daemon(store) as daemon:
                 await daemon.start_all()
                 await written.wait()
                 await self._come_to_rest(daemon, store, judge)
@@ -255,23 +239,61 @@ class Trial:
         pause: Pause = give_way,
     ) -> tuple[PagedStore, IProjection]:
         """Make what a process has of its own: a store, and a projection with nothing in memory."""
-        options, projection = self._proof.options(), self._proof.make()
-        options.events.add_types(*self._types)
-        options.projections.add(projection, lifecycle=lifecycle)
-        # It draws nothing that matters: events have their ids already.
-        store = PagedStore(options, database=database, pause=pause, random=Random(0))  # noqa: S311
-        for kind, version in produced_by(projection).items():
-            database.classes[store.document_rows(kind, version).name] = kind
-        return store, projection
+        return process_of(self._proof, self._types, database, lifecycle=lifecycle, pause=pause)
 
     def _straight(self, store: PagedStore) -> AbstractAsyncContextManager[AsyncGenerator[Moment]]:
         return aclosing(play_schedule(_straightened(self._case.schedule), store))
 
 
-def _daemon(store: PagedStore) -> AbstractAsyncContextManager[ProjectionDaemon]:
+def process_of(
+    proof: Proof,
+    types: Iterable[type],
+    database: WitnessedDatabase,
+    *,
+    lifecycle: Lifecycle = Lifecycle.ASYNC,
+    pause: Pause = give_way,
+    seed: int = 0,
+) -> tuple[PagedStore, IProjection]:
+    """Make what a process has of its own: a store, and a projection with nothing in memory.
+
+    Args:
+        proof: what is to be proved.
+        types: of the events that are read.
+        database: what it shares with other processes.
+        lifecycle: of the projection.
+        pause: is awaited at each step of a commit.
+        seed: of the ids of events that come without one.
+    """
+    options, projection = proof.options(), proof.make()
+    options.events.add_types(*types)
+    options.projections.add(projection, lifecycle=lifecycle)
+    random = Random(seed)  # noqa: S311  ids are no secrets
+    store = PagedStore(options, database=database, pause=pause, random=random)
+    for kind, version in produced_by(projection).items():
+        database.classes[store.document_rows(kind, version).name] = kind
+    return store, projection
+
+
+def quiet_daemon(store: PagedStore) -> AbstractAsyncContextManager[ProjectionDaemon]:
     logger = logging.Logger("quiet")  # noqa: LOG001  it belongs to no other
     logger.addHandler(logging.NullHandler())
     return store.build_projection_daemon(logger=logger)
+
+
+def refused(reference: Reference, failed: ExceptionGroup[EventFailedError]) -> AssertionError:
+    """Tell of an event that can't be applied even alone."""
+    failure, cause = failed.exceptions[0], failed.exceptions[0].__cause__
+    places = (
+        told(each)
+        for each in reference.events
+        if isinstance(failure, EventFailedError) and each.sequence == failure.sequence
+    )
+    return AssertionError(
+        f"projection {reference.name!r} can't apply an event: {type(cause).__name__}: {cause}\n"
+        f"  {next(places)}\n"
+        "  where an application never appends that, say what it does: by first=, by strategies"
+        " in place of classes, or by schedules="
+    )
 
 
 def _fail(story: str | None) -> None:

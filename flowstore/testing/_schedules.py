@@ -11,7 +11,14 @@ from flowstore.events import Event, StreamId
 from flowstore.store.memory import MemoryEventStore
 from flowstore.testing._strategies import EventSource, event_data, stream_ids
 
-__all__ = ["CommitSchedule", "Moment", "WriterStep", "commit_schedules", "play_schedule"]
+__all__ = [
+    "CommitSchedule",
+    "Moment",
+    "WriterStep",
+    "commit_schedules",
+    "end_append",
+    "play_schedule",
+]
 
 _LONGEST_APPEND: Final = 3
 """Events of a drawn append at most: two show all that more would."""
@@ -144,19 +151,20 @@ async def play_schedule(
                 held[step.writer] = append, await append.__aenter__()
             else:
                 append, placed = held.pop(step.writer)
-                await _end(append, keeps=step.verb == "commit")
+                await end_append(append, keeps=step.verb == "commit")
                 visible += placed if step.verb == "commit" else ()
             yield _moment(step, visible, (placed for _, placed in held.values()))
     finally:
         for append, _ in held.values():
-            await _end(append, keeps=False)
+            await end_append(append, keeps=False)
 
 
 class _RollBack(Exception):  # noqa: N818  it is an order
     pass
 
 
-async def _end(append: AbstractAsyncContextManager[Any], *, keeps: bool) -> None:
+async def end_append(append: AbstractAsyncContextManager[Any], *, keeps: bool) -> None:
+    """Commit what `open_append` holds, or roll it back."""
     if keeps:
         await append.__aexit__(None, None, None)
         return

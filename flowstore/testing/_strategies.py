@@ -24,6 +24,7 @@ __all__ = [
     "event_histories",
     "page_sizes",
     "stream_ids",
+    "types_in",
 ]
 
 EventSource: TypeAlias = type | st.SearchStrategy[Any] | StoreOptions | EventRegistry
@@ -169,10 +170,15 @@ def _each(source: EventSource) -> Iterator[st.SearchStrategy[Any]]:
 def _known_types(source: StoreOptions | EventRegistry) -> list[type]:
     """List what an application appends: the store's own events mean something to the store."""
     registry = source.events if isinstance(source, StoreOptions) else source
-    found = [registry.reading(name).type for name in registry.known_names()]
+    found = types_in(registry)
     if isinstance(source, StoreOptions):
         found += source.projections.event_types()
     return applications_own(found)
+
+
+def types_in(registry: EventRegistry) -> list[type]:
+    """List the types that can be read, the store's own among them."""
+    return [registry.reading(name).type for name in registry.known_names()]
 
 
 def applications_own(types: Iterable[type]) -> list[type]:
