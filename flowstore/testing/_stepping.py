@@ -49,17 +49,24 @@ class SteppedLoop:
         """
         results: list[_T] = []
         failures: list[BaseException] = []
+        scope, ended = trio.CancelScope(), trio.Event()
 
         async def job() -> None:
             try:
-                results.append(await function(*arguments))
+                with scope:
+                    results.append(await function(*arguments))
             except trio.Cancelled:
                 raise
             except BaseException as error:  # noqa: BLE001  raised again where it was asked for
                 failures.append(error)
+            finally:
+                ended.set()
 
         self._jobs.send_nowait(job)
-        self._run_until(lambda: bool(results or failures))
+        if not self._run_until(ended.is_set):
+            scope.cancel()
+            self._run_until(ended.is_set)
+            raise RuntimeError(f"{function!r} doesn't come to its end")
         if failures:
             raise failures[0]
         return results[0]
@@ -67,23 +74,22 @@ class SteppedLoop:
     def close(self) -> None:
         """End all tasks."""
         if not self._is_over:
-            self._jobs.close()
+            self._run_until(lambda: hasattr(self, "nursery"))
+            self.nursery.cancel_scope.cancel()
             self._run_until(lambda: self._is_over)
 
     async def _serve(self) -> None:
         async with trio.open_nursery() as self.nursery:
             async for job in self._to_do:
                 await job()
-            self.nursery.cancel_scope.cancel()
 
     def _end(self, _outcome: Any) -> None:
         self._is_over = True
 
-    def _run_until(self, is_done: Callable[[], bool]) -> None:
+    def _run_until(self, is_done: Callable[[], bool]) -> bool:
+        """Go on until something is true; tell whether it ever was."""
         for _ in range(_MOST_TICKS):
-            if is_done():
-                return
-            if not self._ticks:
+            if is_done() or not self._ticks:
                 break
             self._ticks.popleft()()
-        raise RuntimeError("what was asked for doesn't come to its end")
+        return is_done()

@@ -162,3 +162,5 @@ def test_what_never_comes_to_its_end_is_an_error():
     machine.begin([1], None)
     with pytest.raises(RuntimeError, match="doesn't come to its end"):
         machine.call(trio.sleep_forever)
+    assert machine.call(machine.store.highest_sequence) == 0
+    machine.teardown()

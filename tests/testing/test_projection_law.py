@@ -398,19 +398,3 @@ def test_what_can_not_be_copied_is_to_be_made():
     with pytest.raises(TypeError, match=r"can't be copied for each process.*give its class"):
         check_projection(Connected(), settings=FEW)
     check_projection(Connected, settings=FEW)
-
-
-def test_what_is_set_aside_is_told():
-    class Poisoned(Once):
-        """Fails where nothing is to be seen of it: the event would have changed nothing."""
-
-        def added(self, bill, prices):
-            return Bill(bill.id)
-
-    with pytest.raises(AssertionError, match="is set aside: ValueError: seen already"):
-        check_projection(
-            Poisoned,
-            schedules=commit_schedules(Ordered, max_streams=1, min_steps=6),
-            lifecycles=[Lifecycle.ASYNC],
-            settings=settings(FINDING, max_examples=1000),
-        )
