@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from flowstore.daemon import EventFailedError, ProjectionDaemon
-from flowstore.errors import StaleResultsError
+from flowstore.errors import RebuildError, StaleResultsError
 from flowstore.events import StreamId
 from flowstore.projections import AggregateProjection, Lifecycle, shard_name
 from flowstore.store import StoreOptions
@@ -199,7 +199,10 @@ class ProjectionMachine(RuleBasedStateMachine):
         """Tear everything down and apply all events again; it would wait for what is held open."""
         self._commit_all()
         self._database.log.clear()
-        self.call(self._daemon.rebuild, self._name)
+        try:
+            self.call(self._daemon.rebuild, self._name)
+        except RebuildError as error:
+            raise AssertionError(str(error)) from error
 
     @invariant()
     def documents_are_those_of_the_events_up_to_the_progress(self) -> None:
