@@ -108,8 +108,7 @@ class StoreUpkeep:
                 f"on_conflict={on_conflict!r} isn't possible: choose one of"
                 f" {', '.join(map(repr, get_args(OnConflict)))}"
             )
-        tenant = self._engine.tenant(tenant_id)
-        return await insert_all(self._engine, tenant, documents, on_conflict)
+        return await self._insert_all(self._engine.tenant(tenant_id), documents, on_conflict)
 
     async def export_events(self, target: ExportTarget) -> int:
         """Write every event below the high-water mark as a line of JSON, in sequence order.
@@ -204,6 +203,11 @@ class StoreUpkeep:
             DatabaseError: PostgreSQL refused, or can't be reached.
         """
         await discard(self._engine, letter)
+
+    async def _insert_all(
+        self, tenant: str, documents: DocumentSource, on_conflict: OnConflict
+    ) -> int:
+        return await insert_all(self._engine, tenant, documents, on_conflict)
 
     def _shard(self, name_or_type: Any) -> str:
         if not isinstance(name_or_type, type) and isinstance(name_or_type, IProjection):

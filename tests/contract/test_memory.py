@@ -23,4 +23,4 @@ def open_store_for() -> OpenStore:
 
 @pytest.fixture
 def lacking() -> frozenset[Capability]:
-    return frozenset({Capability.SQL, Capability.BULK})
+    return frozenset({Capability.SQL})

@@ -10,6 +10,7 @@ import attrs
 
 from flowstore.events import DeadLetter, Event, StreamId
 from flowstore.projections import IProjection, produced_by, shard_name
+from flowstore.store._bulk import DocumentSource, OnConflict
 from flowstore.store._document_session import ProjectionUnit
 from flowstore.store._files import ExportTarget, ImportSource, read_chunks
 from flowstore.store._leases import LeaseSession
@@ -20,6 +21,7 @@ from flowstore.store._queue import Queue
 from flowstore.store._rebuilding import Rebuilding
 from flowstore.store._session import Session, run_callbacks
 from flowstore.store._store import EventStore
+from flowstore.store.memory._bulk import insert_all
 from flowstore.store.memory._database import MemoryDatabase, Pause, give_way
 from flowstore.store.memory._errors import NotInMemoryError
 from flowstore.store.memory._feed import MemoryFeed
@@ -273,6 +275,13 @@ class MemoryEventStore(EventStore):
         if count:
             self._engine.appended()
         return count
+
+    async def _insert_all(
+        self, tenant: str, documents: DocumentSource, on_conflict: OnConflict
+    ) -> int:
+        return await insert_all(
+            self._engine, self.database, self._pause, tenant, documents, on_conflict=on_conflict
+        )
 
     async def export_events(self, target: ExportTarget) -> int:
         """Write every event below the high-water mark as a line of JSON, in sequence order."""
