@@ -1,11 +1,12 @@
 """Starting shards, and having one stand aside while something is done with its projection."""
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
 import attrs
 import trio
 
+from flowstore.daemon._lease import Ownership
 from flowstore.daemon._shard import Shard
 
 __all__ = ["Aside", "Starter"]
@@ -31,9 +32,11 @@ class Starter:
 
     Attributes:
         nursery: what shards run in.
+        ownership: says whose shards are.
     """
 
     nursery: trio.Nursery
+    ownership: Ownership
 
     async def start(self, shard: Shard) -> None:
         """Start a shard unless it runs; returns once it does."""
@@ -56,10 +59,13 @@ class Starter:
         """Have a shard stand aside for the block, and go on as it was before.
 
         Cancelled while the shard is on its way out or in again, it goes on in a task of the
-        daemon's: whoever stopped waiting for it has not stopped the shard.
+        daemon's: whoever stopped waiting for it has not stopped the shard. No other process takes
+        it over meanwhile.
         """
         async with shard.turn:
             shard.unbar()
+            kept = ExitStack()
+            kept.enter_context(self.ownership.keeping(shard.name))
             aside = Aside(shard.is_running)
             try:
                 await shard.halt()
@@ -69,10 +75,16 @@ class Starter:
                     await self.nursery.start(shard.run)
             except BaseException:
                 if aside.was_running and aside.goes_on and shard.wanted != "stopped":
-                    self.nursery.start_soon(self._go_on, shard)
+                    self.nursery.start_soon(self._go_on, shard, kept.pop_all())
                 raise
+            finally:
+                kept.close()
 
-    async def _go_on(self, shard: Shard) -> None:
+    async def _go_on(self, shard: Shard, kept: ExitStack) -> None:
+        with kept:
+            await self._begin_again(shard)
+
+    async def _begin_again(self, shard: Shard) -> None:
         async with shard.turn:
             if shard.is_halting:  # nobody waits any more for what was to end
                 await shard.halt()

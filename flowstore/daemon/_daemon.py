@@ -50,7 +50,7 @@ class ProjectionDaemon:
         self._store = store
         self._settings = settings
         self._detector = detector
-        self._starter = Starter(nursery)
+        self._starter = Starter(nursery, ownership)
         self._log = log
         self._board = StatusBoard(self.statuses)
         detector.changed = self._board.post_all

@@ -2,8 +2,15 @@
 
 import logging
 import math
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from functools import partial
 from typing import Final, Protocol
 
@@ -61,6 +68,10 @@ class Ownership(Protocol):
         """
         ...
 
+    def keeping(self, shard: str) -> AbstractContextManager[None]:
+        """Give a shard that is had to nobody for the block, also while it isn't had in between."""
+        ...
+
     async def run(self) -> None:
         """See to the shards that are had, for as long as there may be any."""
         ...
@@ -68,20 +79,38 @@ class Ownership(Protocol):
 
 @attrs.frozen(eq=False)
 class Solo:
-    """Every shard is this daemon's at once; of two daemons the later one's claim wins."""
+    """Every shard is this daemon's at once; of two daemons the later one's claim wins.
+
+    Processes that share their shards would claim one back while it is replayed here, so such a
+    replay takes part in the sharing for as long as it lasts.
+    """
 
     store: EventStore
+    settings: DaemonSettings
+    log: logging.Logger
 
     @asynccontextmanager
     async def of(
         self,
         projection: IProjection,
-        waiting: Waiting,  # noqa: ARG002  there is nothing to wait for
+        waiting: Waiting,
         *,
-        insist: bool = False,  # noqa: ARG002
+        insist: bool = False,
     ) -> AsyncGenerator[Claiming]:
         """Have a shard for the block."""
-        yield partial(self.store.claim, projection)
+        if not insist or not await self.store.is_leased(projection):
+            yield partial(self.store.claim, projection)
+            return
+        leases = Leases(self.store, self.settings, self.log)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leases.run)
+            async with leases.of(projection, waiting, insist=True) as claiming:
+                yield claiming
+            nursery.cancel_scope.cancel()
+
+    def keeping(self, shard: str) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Do nothing: nobody is given a shard."""
+        return nullcontext()
 
     async def run(self) -> None:
         """Do nothing."""
@@ -136,6 +165,7 @@ class Leases:
         self._beat = min(_LONGEST_BEAT, settings.lease_time / 4)
         self._log = log
         self._wanted: dict[str, _Tenure] = {}
+        self._kept: Counter[str] = Counter()
         self._back: dict[str, float] = {}  # shards that others are given time to take
         self._changed = trio.Event()
 
@@ -165,6 +195,16 @@ class Leases:
             self._changed.set()
         if tenure.scope.cancelled_caught:
             raise LeaseLostError(shard, tenure.lost)
+
+    @contextmanager
+    def keeping(self, shard: str) -> Generator[None]:
+        """Give a shard that is had to nobody for the block, also while it isn't had in between."""
+        self._kept[shard] += 1
+        try:
+            yield
+        finally:
+            self._kept[shard] -= 1
+            self._changed.set()
 
     async def _take(self, projection: IProjection, tenure: _Tenure, *, insist: bool) -> None:
         while True:
@@ -221,7 +261,7 @@ class Leases:
         for shard in [each for each in held if not self._keeps(each)]:
             await session.leave(shard)
             held.discard(shard)
-        epochs = {shard: self._wanted[shard].epoch for shard in held if shard in self._wanted}
+        epochs = {shard: self._epoch(shard) for shard in held}
         for shard in await session.renew(epochs):
             self._depose(shard, epochs[shard])
         for shard in tuple(self._wanted):
@@ -235,7 +275,12 @@ class Leases:
                 self._wanted[shard].taken.set()
 
     def _keeps(self, shard: str) -> bool:
-        return shard in self._wanted and not self._stands_back(shard)
+        is_wanted = shard in self._wanted or self._kept[shard] > 0
+        return is_wanted and not self._stands_back(shard)
+
+    def _epoch(self, shard: str) -> int:
+        """Give what a shard was claimed at; 0: it wasn't yet, or is only kept."""
+        return self._wanted[shard].epoch if shard in self._wanted else 0
 
     def _stands_back(self, shard: str) -> bool:
         return trio.current_time() < self._back.get(shard, -math.inf)
@@ -270,4 +315,6 @@ def _reason(taking: Taking) -> str:
 
 def ownership_for(store: EventStore, settings: DaemonSettings, log: logging.Logger) -> Ownership:
     """Give the ownership that a daemon's mode asks for."""
-    return Leases(store, settings, log) if settings.mode == "hot_cold" else Solo(store)
+    return (
+        Leases(store, settings, log) if settings.mode == "hot_cold" else Solo(store, settings, log)
+    )

@@ -337,8 +337,10 @@ def _told(name: str) -> Generator[None]:
                 f"it can't be rebuilt beside its present view, as swap=True asks: {failure.reason}"
             )
             raise RebuildError(name, None, reason) from failure
-        if isinstance(failure, ProgressConflictError) and failure.shard != name:
+        if isinstance(failure, ProgressConflictError):
             reason = "what it has written is gone: another rebuild of it has begun"
+            if failure.shard == name:
+                reason = "another process has begun to run it, or has rewound or rebuilt it"
             raise RebuildError(name, None, reason) from failure
         if failure is error:
             raise

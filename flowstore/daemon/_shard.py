@@ -150,7 +150,6 @@ class Shard:
         failure: Exception | None = None
         try:
             with self._scope:
-                await self._rest(begun)
                 while not self._is_halting and not await self._hold(begun):
                     await self._rest(begun)
         except Exception as error:  # noqa: BLE001  whatever it is, it stays with this shard
@@ -165,6 +164,7 @@ class Shard:
         projection = self.registration.projection
         try:
             async with self._ownership.of(projection, partial(self._wait, begun)) as claiming:
+                await self._rest(begun)  # was paused before: the shard stays this daemon's
                 await self._follow(claiming, begun)
                 await self._rest(begun)
         except LeaseLostError as lost:

@@ -12,13 +12,23 @@ from flowstore.store._schema_privileges import explained
 from flowstore.store._sql import SchemaSql
 from flowstore.store._statements import Statement, fetch_rows
 
-__all__ = ["LeaseSession", "Taking", "end_commits", "open_leases"]
+__all__ = ["LeaseSession", "Taking", "end_commits", "is_leased", "open_leases"]
 
 _TAKE: Final = """
 select taken, pid, application_name, ended, progress from {schema}.take_shard(%s, %s)"""
 _LEAVE: Final = "select {schema}.leave_shard(%s)"
 _RENEW: Final = "select {schema}.renew_shards(%s::text[], %s::bigint[])"
 _END_COMMITS: Final = "select {schema}.end_commits(%s)"
+
+_IS_LEASED: Final = """
+select exists (
+    select from pg_catalog.pg_locks l
+    where l.locktype = 'advisory' and l.objsubid = 2 and l.granted
+        and l.classid = {schema}.lock_space('shard')::oid and l.objid = hashtext(%s)::oid
+        and l.database = (
+            select d.oid from pg_catalog.pg_database d where d.datname = current_database()
+        )
+)"""
 
 _GRACE: Final = 0.5
 """Seconds to bring a cancelled statement to an end: a lease that is silent is nearly lost."""
@@ -125,6 +135,12 @@ async def open_leases(engine: Engine, dsn: str) -> AsyncGenerator[LeaseSession]:
             yield _ServerLeases(connection, engine.sql)
     finally:
         connection.abandon()
+
+
+async def is_leased(engine: Engine, shard: str) -> bool:
+    """Tell whether any session has a shard's lease."""
+    statement = Statement(engine.sql.statement(_IS_LEASED), (shard,))
+    return (await fetch_rows(engine.lend, statement))[0][0]
 
 
 async def end_commits(engine: Engine, shard: str) -> int:

@@ -13,7 +13,7 @@ from flowstore.projections import IProjection, produced_by, shard_name
 from flowstore.store._document_session import ProjectionUnit
 from flowstore.store._durability import durability_warnings
 from flowstore.store._feed import OpenAppend
-from flowstore.store._leases import LeaseSession, end_commits, open_leases
+from flowstore.store._leases import LeaseSession, end_commits, is_leased, open_leases
 from flowstore.store._new_events import EventMarks
 from flowstore.store._progress import (
     Claim,
@@ -233,6 +233,14 @@ class EventStore(StoreUpkeep):
             DatabaseError: PostgreSQL can't be reached.
         """
         return open_leases(self._engine, self.dsn)
+
+    async def is_leased(self, projection: IProjection) -> bool:
+        """Tell whether a process that shares its shards with others runs a projection.
+
+        Raises:
+            DatabaseError: PostgreSQL refused, or can't be reached.
+        """
+        return await is_leased(self._engine, shard_name(projection))
 
     async def end_commits(self, projection: IProjection) -> int:
         """End the connections that are in the middle of committing a page of a claimed shard.

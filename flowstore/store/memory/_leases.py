@@ -9,7 +9,7 @@ from flowstore.store._leases import Taking
 from flowstore.store.memory._database import Lease, MemoryDatabase, Transaction
 from flowstore.store.memory._rows import PROGRESS
 
-__all__ = ["MemoryLeases", "end_commits", "open_leases"]
+__all__ = ["MemoryLeases", "end_commits", "is_leased", "open_leases"]
 
 _NAME = "flowstore daemon"
 
@@ -89,6 +89,13 @@ async def open_leases(database: MemoryDatabase) -> AsyncGenerator[MemoryLeases]:
         yield MemoryLeases(database, connection)
     finally:
         connection.rollback()
+
+
+async def is_leased(database: MemoryDatabase, shard: str) -> bool:
+    """Tell whether any session has a shard's lease."""
+    await database.round_trip()
+    held = database.leases.get(shard)
+    return held is not None and not held.connection.is_over
 
 
 async def end_commits(database: MemoryDatabase, shard: str) -> int:

@@ -25,7 +25,7 @@ from flowstore.store.memory._bulk import insert_all
 from flowstore.store.memory._database import MemoryDatabase, Pause, give_way
 from flowstore.store.memory._errors import NotInMemoryError
 from flowstore.store.memory._feed import MemoryFeed
-from flowstore.store.memory._leases import end_commits, open_leases
+from flowstore.store.memory._leases import end_commits, is_leased, open_leases
 from flowstore.store.memory._opening import memory_engine
 from flowstore.store.memory._progress import MemoryShards
 from flowstore.store.memory._rebuilding import MemoryRebuilding
@@ -207,6 +207,10 @@ class MemoryEventStore(EventStore):
     def leases(self) -> AbstractAsyncContextManager[LeaseSession]:
         """Hold leases of shards, among the stores that share the database, while the block runs."""
         return open_leases(self.database)
+
+    async def is_leased(self, projection: IProjection) -> bool:
+        """Tell whether a process that shares its shards with others runs a projection."""
+        return await is_leased(self.database, shard_name(projection))
 
     async def end_commits(self, projection: IProjection) -> int:
         """End whoever is in the middle of committing a page of a claimed shard."""
