@@ -155,7 +155,6 @@ class Shadow:
         Raises:
             ProgressConflictError: another rebuild has forgotten this shadow.
         """
-        self.check()
         statement = self.engine.sql.statement
         cursor = await connection.execute(statement(_TAKE), (self.shard, ceiling))
         if cursor.rowcount != 1:

@@ -1,6 +1,6 @@
 """Projections that run inline are rebuilt while appends go on, and no update of theirs is lost."""
 
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from uuid import UUID, uuid4
 
 import attrs
@@ -11,7 +11,7 @@ from psycopg import sql
 from flowstore.daemon import DaemonSettings, open_store
 from flowstore.errors import RebuildError
 from flowstore.projections import AsyncOptions, Composite, FlatTable, Lifecycle
-from flowstore.store import StoreOptions
+from flowstore.store import NoShadowError, StoreOptions
 
 STREAMS = [UUID(int=number) for number in range(1, 8)]
 PATIENCE = 30
@@ -414,6 +414,57 @@ async def test_an_event_of_the_last_page_that_fails_is_set_aside_under_the_proje
         assert letters == [("Strict", 4)]
         assert sum(each.number for each in await store.session().find(Strict)) == 3
         assert await leftovers(store) == []
+
+
+@attrs.define(eq=False)
+class Reluctant:
+    """Writes by SQL of its own for a late event only, and takes no refusal."""
+
+    name: str = "reluctant"
+    consumes: tuple = (Counted,)
+    produces: type | None = Label
+    async_options: AsyncOptions = attrs.field(factory=AsyncOptions)
+    sessions: list[str] = attrs.field(factory=list)
+
+    def apply(self, session, streams):
+        self.sessions.append(type(session).__name__)
+        for stream in streams:
+            last = stream.events[-1].sequence
+            if last > 3:
+                with suppress(NoShadowError):
+                    session.execute("select 1")
+            session.store(Label(stream.id, str(last)))
+
+
+async def test_what_no_shadow_takes_in_on_the_last_page_is_rebuilt_without_one(opening):
+    async with opening() as store:
+        schema = store.options.schema
+    options = StoreOptions(schema=schema)
+    projection = Reluctant()
+    options.projections.add(projection, lifecycle=Lifecycle.INLINE)
+    async with open_store(store.dsn, options) as store:
+        await fill(store, 3)
+        gates = gate(store, 0, 3)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rebuild, store, "reluctant")
+            await gates.entered[3].wait()
+            await fill(store, 1, start=3)
+            gates.opened[3].set()
+        assert projection.sessions[-2:] == ["ShadowUnit", "ProjectionUnit"]
+        found = {label.id: label.name for label in await store.session().find(Label)}
+        assert found == {STREAMS[number]: str(number + 1) for number in range(4)}
+        assert await leftovers(store) == []
+
+
+async def test_a_rebuild_that_keeps_all_out_reads_what_the_projection_consumes(store, table):
+    store.options.projections.add(Ledger(table.name), lifecycle=Lifecycle.INLINE)
+    await fill(store, 3)
+    await append(store, Named("not consumed"))
+    async with store.session() as session:
+        session.events.archive_stream(STREAMS[1])
+        await session.save_changes()
+    await rebuild(store, "ledger")
+    assert sorted(await table.sequences(store, "ledger")) == [1, 3]
 
 
 async def test_an_open_append_holds_nobody_up_where_no_shadow_is_possible(store, table):

@@ -512,6 +512,22 @@ async def test_who_fills_a_shadow_that_another_rebuild_has_forgotten_writes_noth
     assert await leftovers(filled) == []
 
 
+async def test_a_shadow_is_put_in_place_only_if_it_is_there_and_where_it_says(filled):
+    before = await totals(filled)
+    projection = filled.options.projections.find(Total).projection
+    forgotten = await filled.rebuilding.open_shadow(projection)
+    present = await filled.rebuilding.open_shadow(projection)
+    await present.commit_batch(present.projection_session(), floor=0, ceiling=30)
+    for shadow, ceiling in ((forgotten, 30), (present, 31)):
+        with pytest.raises(ProgressConflictError):
+            await filled.rebuilding.swap(shadow, ceiling)
+        assert not shadow.is_in_place
+    assert await totals(filled) == before
+    assert await filled.progress(Total) == 30
+    assert await filled.rebuilding.swap(present, 30) == 30
+    assert (await totals(filled), present.is_in_place) == ([], True)
+
+
 async def test_rebuilds_of_one_projection_take_turns_in_a_daemon(filled):
     async with filled.build_projection_daemon() as daemon:
         await daemon.start_all()
