@@ -4,7 +4,7 @@ import logging
 import math
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import attrs
 import trio
@@ -16,6 +16,11 @@ from flowstore.projections import IProjection, apply_projection, shard_name
 from flowstore.store import Claim, ProjectionUnit
 
 __all__ = ["Applier", "EventFailedError", "Target"]
+
+
+_LONGEST_TEXT: Final = 10_000
+"""Characters of a dead letter's message, and of its traceback: one poisonous event may bring millions,
+and a shard may set thousands of events aside."""
 
 
 class Target(Protocol):
@@ -249,9 +254,19 @@ def _told(error: Exception) -> tuple[str, str]:
     except Exception as failure:  # noqa: BLE001  whatever it is, the event's place is what counts
         message = f"its message can't be told: {type(failure).__name__}"
     try:
-        return message, "".join(traceback.format_exception(error))
+        trace = "".join(traceback.format_exception(error))
     except Exception:  # noqa: BLE001  as above
-        return message, "".join(traceback.format_tb(error.__traceback__))
+        trace = "".join(traceback.format_tb(error.__traceback__))
+    return _bounded(message), _bounded(trace)
+
+
+def _bounded(text: str) -> str:
+    """Cut the middle out of a text that is too long: an error may quote all of an event."""
+    if len(text) <= _LONGEST_TEXT:
+        return text
+    note = f"\n[cut: {len(text):,} characters in all]\n"
+    kept = _LONGEST_TEXT - len(note)
+    return text[: kept - kept // 2] + note + text[-(kept // 2) :]
 
 
 def _by_tenant(

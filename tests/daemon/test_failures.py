@@ -82,6 +82,40 @@ async def test_a_dead_letter_tells_shard_place_error_and_traceback(store, record
     assert letter.traceback.rstrip().endswith("ValueError: event 2 is poison")
 
 
+async def test_a_dead_letters_message_and_traceback_are_bounded_and_say_so(store, recorder):
+    def fail(event):
+        raise ValueError(f"begin {'x' * 3_000_000} end")
+
+    recorder.fails = fail
+    await append(store, Counted())
+    async with store.build_projection_daemon() as daemon:
+        await daemon.start_all()
+        await daemon.wait_for_non_stale_results(20)
+    (letter,) = await store.dead_letters()
+    assert letter.message.startswith("begin xxx")
+    assert letter.message.endswith("xxx end")
+    assert "\n[cut: 3,000,010 characters in all]\n" in letter.message
+    assert letter.traceback.startswith("Traceback")
+    assert "in apply" in letter.traceback
+    assert "characters in all]" in letter.traceback
+    assert len(letter.message) == len(letter.traceback) == 10_000
+
+
+@pytest.mark.parametrize("length", [9_999, 10_000, 10_001])
+async def test_a_message_that_is_short_enough_is_kept_whole(store, recorder, length):
+    def fail(event):
+        raise ValueError("x" * length)
+
+    recorder.fails = fail
+    await append(store, Counted())
+    async with store.build_projection_daemon() as daemon:
+        await daemon.start_all()
+        await daemon.wait_for_non_stale_results(20)
+    (letter,) = await store.dead_letters()
+    assert (letter.message == "x" * length) is (length <= 10_000)
+    assert len(letter.message) == min(length, 10_000)
+
+
 async def test_an_error_that_postgresql_can_not_store_is_set_aside_too(store, recorder):
     def fail(event):
         raise ValueError("a NUL \0 and half a pair \ud800")
