@@ -11,6 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from flowstore.daemon import open_store
 from flowstore.errors import ConcurrencyError, ProgressConflictError, RebuildError
+from flowstore.events import DeadLetter
 from flowstore.projections import AsyncOptions, Composite, FlatTable, Lifecycle
 from flowstore.store import StoreOptions
 from flowstore.store._shadow_unit import shadow_table
@@ -349,7 +350,8 @@ async def test_the_running_shard_and_appends_go_on_and_are_in_the_result_once(fi
     assert sum(len(total.seen) for total in await totals(filled)) == 100
 
 
-async def test_a_swap_waits_for_appends_in_flight(filled):
+@pytest.mark.parametrize("swap", [True, False])
+async def test_a_rebuild_waits_for_appends_in_flight(filled, swap):
     async with filled.connection() as connection, connection.transaction():
         state = filled.options.schema
         events = sql.Identifier(state, "events")
@@ -364,7 +366,7 @@ async def test_a_swap_waits_for_appends_in_flight(filled):
 
             async def rebuild():
                 async with filled.build_projection_daemon() as daemon:
-                    await daemon.rebuild(Total, swap=True)
+                    await daemon.rebuild(Total, swap=swap)
                 done.set()
 
             nursery.start_soon(rebuild)
@@ -640,10 +642,11 @@ async def test_a_flat_table_is_swapped(opening, tenancy):
             await daemon.catch_up()
             right = await fetch(store, rows)
             assert len(right) == (3 if tenancy == "single" else 6)
-            async with store.connection() as connection:
-                await connection.execute(_put("update {} set number = 0", options.schema, "counts"))
-            await daemon.rebuild("counts", swap=True)
-        assert await fetch(store, rows) == right
+            for spoiling in ("update {} set number = 0", "delete from {}"):
+                async with store.connection() as connection:
+                    await connection.execute(_put(spoiling, options.schema, "counts"))
+                await daemon.rebuild("counts", swap=True)
+                assert await fetch(store, rows) == right
         assert await leftovers(store) == []
 
 
@@ -904,12 +907,35 @@ async def test_what_an_interrupted_swap_has_left_the_next_rebuild_cleans_up(fill
     shadow = await filled.rebuilding.open_shadow(projection)
     unit = shadow.projection_session()
     unit.store(Total(uuid4(), 5))
-    await shadow.commit_batch(unit, floor=0, ceiling=5)
-    assert len(await leftovers(filled)) == 2
+    letter = DeadLetter("Total", 5, "ValueError", "poison", "Traceback")
+    await shadow.commit_batch(unit, floor=0, ceiling=5, dead_letters=[letter])
+    assert len(await leftovers(filled)) == 3
     async with filled.build_projection_daemon() as daemon:
         await daemon.rebuild(Total, swap=swap)
     assert await leftovers(filled) == []
     assert await totals(filled) == await expected(filled)
+
+
+async def test_a_rebuild_leaves_other_projections_shadows_alone(opening):
+    async with opening() as first:
+        options = first.options
+    options.projections.aggregate_streams_with(Total)
+    options.projections.aggregate_streams_with(Label)
+    async with open_store(first.dsn, options) as store:
+        await fill(store, 3)
+        label = options.projections.find(Label).projection
+        shadow = await store.rebuilding.open_shadow(label)
+        unit = shadow.projection_session()
+        unit.store(Label(STREAMS[0], "kept"))
+        letter = DeadLetter("Label", 1, "ValueError", "poison", "Traceback")
+        await shadow.commit_batch(unit, floor=0, ceiling=3, dead_letters=[letter])
+        async with store.build_projection_daemon() as daemon:
+            for swap in (True, False):
+                await daemon.rebuild(Total, swap=swap)
+        assert await store.rebuilding.swap(shadow, 3) == 3
+        assert await store.session().find(Label) == [Label(STREAMS[0], "kept")]
+        assert [found.shard for found in await store.dead_letters()] == ["Label"]
+        assert await totals(store) == await expected(store)
 
 
 @pytest.mark.parametrize("verb", ["stop", "stop_all"])
