@@ -65,7 +65,8 @@ class DaemonSettings:
         retry_time: between a failure of the database and the next attempt, at first; it doubles
             with every further failure.
         longest_retry_time: the most that it grows to.
-        pages_ahead: pages that a shard reads ahead of the one being applied, at least 1.
+        pages_ahead: pages that a shard reads ahead of the one being applied, at least 1; at the
+            tail, where there is less than a whole page to read, it reads on after the commit.
         page_bytes: most bytes of JSON that a page has, beside `AsyncOptions.page_size` events; one
             event that is larger comes alone. What a shard holds at most is some five pages.
         max_loads: pages that all shards together fetch at the same time, each on a connection of
