@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flowstore.testing._memory_store import MemoryStore
     from flowstore.testing._page_law import check_pages_fold_alike
     from flowstore.testing._pipeline_law import Probe, check_pipeline_order, keyed_items
+    from flowstore.testing._pipelines import Pipeline, Stage, pipelines
     from flowstore.testing._projection_law import check_projection
     from flowstore.testing._recording import RecordingProjection
     from flowstore.testing._scenario import ProjectionScenario
@@ -62,6 +63,7 @@ _HOMES = {
         "check_pipeline_order",
         "keyed_items",
     ),
+    "flowstore.testing._pipelines": ("Pipeline", "Stage", "pipelines"),
     "flowstore.testing._projection_law": ("check_projection",),
     "flowstore.testing._recording": ("RecordingProjection",),
     "flowstore.testing._scenario": ("ProjectionScenario",),
@@ -103,6 +105,7 @@ __all__ = [
     "Moment",
     "NotDeterministicError",
     "NotInMemoryError",
+    "Pipeline",
     "Probe",
     "ProjectionMachine",
     "ProjectionScenario",
@@ -110,6 +113,7 @@ __all__ = [
     "Scenario",
     "Simulation",
     "SimulationError",
+    "Stage",
     "Writer",
     "WriterStep",
     "check_key_order",
@@ -124,6 +128,7 @@ __all__ = [
     "event_histories",
     "keyed_items",
     "page_sizes",
+    "pipelines",
     "play_schedule",
     "simulate",
 ]

@@ -73,7 +73,7 @@ class _Outcome:
 
 
 def check_pipeline_order(
-    build: Callable[..., Any],
+    build: Callable[..., Any] | st.SearchStrategy[Any],
     *,
     items: st.SearchStrategy[Iterable[Any]] | None = None,
     key: Callable[[Any], Hashable] | None = None,
@@ -100,7 +100,8 @@ def check_pipeline_order(
     Args:
         build: is called with a source block, and a `Probe` if it takes two arguments. It links
             blocks behind the source and gives the last one, or several, whose outputs are then
-            noted; or nothing, if its own sink tells the probe what arrives.
+            noted; or nothing, if its own sink tells the probe what arrives. Or a strategy of such
+            functions, as `pipelines()` is.
         items: what is sent, a strategy of iterables; None: `KeyedItem`s of three keys.
         key: of an item, sent or arrived, whose order it keeps; None: an event's stream, a
             `KeyedItem`'s key, or for everything else one key for all.
@@ -118,9 +119,15 @@ def check_pipeline_order(
     """
     naming, law = naming_of(key, place), law_settings(settings, _EXAMPLES)
 
+    builds = cast("Any", build) if isinstance(build, st.SearchStrategy) else st.just(build)
+
     @law
-    @given(run=_runs(items, cancellations=cancellations), scheduler=st.random_module())
-    def explore(run: _Run, scheduler: Any) -> None:
+    @given(
+        build=builds,
+        run=_runs(items, cancellations=cancellations),
+        scheduler=st.random_module(),
+    )
+    def explore(build: Callable[..., Any], run: _Run, scheduler: Any) -> None:
         del scheduler  # seeds the order in which trio runs its tasks
         _check_outcome(run.items, _play(build, run), naming, complete=complete)
 

@@ -5,7 +5,7 @@ import re
 import attrs
 import pytest
 import trio
-from hypothesis import settings
+from hypothesis import find, settings
 from hypothesis import strategies as st
 
 from flowstore.blocks import (
@@ -24,6 +24,7 @@ from flowstore.testing import (
     check_pipeline_order,
     event_histories,
     keyed_items,
+    pipelines,
 )
 
 HUNDRED = settings(max_examples=100, deadline=None, database=None)
@@ -85,6 +86,24 @@ def passing(source):
 @pytest.mark.parametrize("build", [passing, parallel, keyed, batched, copied, shared, told])
 def test_graphs_that_keep_their_order_pass(build):
     check_pipeline_order(build, settings=HUNDRED)
+
+
+def test_drawn_graphs_keep_their_order():
+    check_pipeline_order(pipelines())
+    check_pipeline_order(pipelines(), items=event_histories(Ordered), settings=HUNDRED)
+
+
+def test_a_block_that_is_hasty_is_found_among_drawn_ones():
+    def with_a_hasty_end(pipeline):
+        return lambda source, probe: hasty(pipeline(source, probe), probe)
+
+    with pytest.raises(AssertionError, match="arrived before"):
+        check_pipeline_order(pipelines(most=2).map(with_a_hasty_end))
+
+
+def test_a_drawn_graph_tells_itself_in_a_line():
+    kinds = find(pipelines(), lambda drawn: len(drawn.stages) == 2, settings=HUNDRED)
+    assert str(kinds) == "buffer(1, 1) -> buffer(1, 1)"
 
 
 async def test_an_async_test_may_ask_too():
