@@ -6,15 +6,15 @@ from typing import Any, Final
 from uuid import UUID
 
 from flowstore.codec import EventCodec
-from flowstore.errors import InvalidEventError
-from flowstore.events import StreamId
+from flowstore.errors import InvalidEventError, UnknownEventTypeError
+from flowstore.events import Event, RawEvent, StreamId
 from flowstore.postgres import translate_errors
 from flowstore.store import _arrays
 from flowstore.store._engine import Engine
 from flowstore.store._rows import EventRow, decode_row
 from flowstore.store._statements import Statement, fetch_rows
 
-__all__ = ["mask", "masked_rows", "not_stored", "skip"]
+__all__ = ["mask", "masked_rows", "not_stored", "refuse_raw", "skip"]
 
 _LOCK: Final = "select version from {schema}.lock_stream(%s, %s, null)"
 _EVENTS: Final = """
@@ -45,10 +45,23 @@ def masked_rows(engine: Engine, rows: Sequence[EventRow]) -> Iterator[tuple[int,
     codec = engine.codec
     for row in rows:
         event = decode_row(codec, row)
+        refuse_raw(engine, event)
         masked = engine.options.events.masked(deepcopy(event.data))
         found = _written(codec, masked)
         if found != _written(codec, event.data):
             yield (event.sequence, *found)
+
+
+def refuse_raw(engine: Engine, event: Event) -> None:
+    """Refuse to change what isn't understood, also where such events are read raw.
+
+    A mask would pass personal data over, and compacting would lose what nobody has folded.
+
+    Raises:
+        UnknownEventTypeError: the event's type is not known.
+    """
+    if isinstance(event.data, RawEvent):
+        raise UnknownEventTypeError(event.type_name, engine.options.events.known_names())
 
 
 def _written(codec: EventCodec, data: Any) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from flowstore.errors import (
     StreamNotFoundError,
 )
 from flowstore.events import ANY, Archived, NewEvent, StreamAction, StreamId
+from flowstore.store._amend import refuse_raw
 from flowstore.store._event_reader import EventReader
 from flowstore.store._locks import HeldLocks
 from flowstore.store._names import check_event_text
@@ -223,6 +224,8 @@ class EventOperations(EventReader):
         whole = await self._read_whole(stream_id, version)
         if whole.archived:
             raise StreamArchivedError(stream_id)
+        for event in whole.events:
+            refuse_raw(self._engine, event)
         state = self._fold(aggregate, stream_id, whole.events)
         if state is not None and not whole.is_compact:
             event = self._engine.codec.compacted(state)

@@ -185,6 +185,27 @@ class TestTypesOfAnotherProcess:
             await commit(store, stream, Renamed("y"))
             assert await values(store, stream) == [Renamed("x"), Renamed("y")]
 
+    async def test_raw_events_are_neither_masked_nor_compacted(
+        self, open_store_for: OpenStore
+    ) -> None:
+        stream = uuid4()
+        async with open_store_for(StoreOptions()) as store:
+            await commit(store, stream, Deposited(5), Renamed("x"))
+        options = StoreOptions()
+        options.events.unknown_types = "raw"
+        options.events.add_types(Deposited)
+        options.events.mask(Deposited, lambda _: Deposited(0))
+        async with open_store_for(options) as store:
+            with pytest.raises(UnknownEventTypeError, match="renamed"):
+                await store.mask_stream(stream)
+            async with store.session() as session:
+                with pytest.raises(UnknownEventTypeError, match="renamed"):
+                    await session.events.compact_stream(Account, stream)
+            assert await values(store, stream) == [
+                Deposited(5),
+                RawEvent("renamed", {"name": "x"}),
+            ]
+
     async def test_a_raw_event_is_not_appended(self, store: Store) -> None:
         async with store.session() as session:
             with pytest.raises(InvalidEventError, match="renamed"):
