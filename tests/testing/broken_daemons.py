@@ -95,7 +95,7 @@ def no_epoch(monkeypatch):
     judging(monkeypatch, epoch=False)
 
 
-@broken("exactly once")
+@broken("exactly once", "agreement")
 def no_floor_guard(monkeypatch):
     """Commits again what a lost reply was about: nothing asks, and no floor refuses it."""
 

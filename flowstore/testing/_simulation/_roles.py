@@ -91,11 +91,12 @@ async def run_writer(
 
 async def run_mender(store: MemoryStore, draw: Random, duration: float, trace: Trace) -> None:
     """Mend what is spoiled at some time, and from then on retry what was set aside."""
-    await trio.sleep(draw.uniform(0, duration * 0.4))
+    await trio.sleep(draw.uniform(0, duration * 0.7))
     await patiently(lambda: mend(store))
     trace.note("operator", "has mended what was spoiled")
     while True:
-        await trio.sleep(draw.uniform(0, duration * 0.1))
+        # Often: a retry has to come between a page's look at its documents and its commit.
+        await trio.sleep(draw.uniform(0, duration * 0.04))
         await patiently(lambda: retry_letters(store, trace, "operator"))
 
 
