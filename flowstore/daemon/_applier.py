@@ -4,6 +4,7 @@ import logging
 import math
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, Literal, Protocol
 
 import attrs
@@ -152,13 +153,20 @@ class Applier:
         except Exception as error:
             if is_passing(error) or not batch.streams:
                 raise
-            if not await self._is_committed(batch):
+            if not await self._was_committed(batch):
                 if is_the_stores(error):
                     raise
                 return error
             self.log.exception("shard %r: what waited for a commit failed after it", self.shard)
         self.committed(batch.ceiling)
         return None
+
+    async def _was_committed(self, batch: EventBatch) -> bool:
+        """Look whether a batch is committed, however long the database can't be reached."""
+        if self.patience is None:
+            return await self._is_committed(batch)
+        look = partial(self._is_committed, batch)
+        return await self.patience.attempt(f"looking where {self.shard!r} stands", look)
 
     async def _is_committed(self, batch: EventBatch) -> bool:
         standing = await self.store.standing(self.projection)

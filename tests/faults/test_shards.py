@@ -1,13 +1,22 @@
 """Trouble with the database passes and is nobody's poison; trouble of one shard is no other's."""
 
+import itertools
 from contextlib import aclosing, asynccontextmanager
+from typing import ClassVar
 from uuid import UUID, uuid4
 
 import attrs
 import pytest
 import trio
 
-from flowstore import AsyncOptions, DaemonSettings, FlatTable, StoreOptions, open_store
+from flowstore import (
+    AsyncOptions,
+    DaemonSettings,
+    DatabaseUnavailableError,
+    FlatTable,
+    Store,
+    StoreOptions,
+)
 from flowstore.events import in_sequence
 from flowstore.postgres import Connection
 from flowstore.projections import (
@@ -15,6 +24,7 @@ from flowstore.projections import (
     across_streams_projection,
     aggregate_projection,
 )
+from flowstore.store import open_event_store
 
 SETTINGS = DaemonSettings(
     slow_polling_time=0.01, retry_time=0.01, longest_retry_time=0.05, stop_and_drain_timeout=0.2
@@ -50,13 +60,13 @@ class Recorder:
 @pytest.fixture
 def scene(pg_dsn, schema):
     @asynccontextmanager
-    async def open_scene(*recorders, register=lambda projections: None):
+    async def open_scene(*recorders, register=lambda projections: None, cls=Store):
         options = StoreOptions(schema=schema)
         options.events.add_types(Happened)
         for recorder in recorders:
             options.projections.add(recorder)
         register(options.projections)
-        async with open_store(pg_dsn, options) as store:
+        async with open_event_store(pg_dsn, options, cls=cls) as store:
             async with store.connection() as connection:
                 await connection.execute(
                     f"create table {schema}.seen (place bigint generated always as identity,"
@@ -211,6 +221,35 @@ async def test_a_connection_that_is_ended_in_the_middle_of_a_page_is_never_poiso
                 await other.rollback()
                 await daemon.wait_for_non_stale_results(timeout=20)
         await check_nothing_happened(store)
+
+
+class CutOff(Store):
+    """Can't be reached at times, just when somebody looks where a shard stands."""
+
+    looks: ClassVar = itertools.count(1)
+
+    async def standing(self, projection):
+        if next(self.looks) % 3:
+            message = "cut off"
+            raise DatabaseUnavailableError(message)
+        return await super().standing(projection)
+
+
+async def test_trouble_beside_poison_is_waited_out(scene, make):
+    """Before an event is set aside the progress tells whether it was committed after all."""
+
+    async def fail(session, events):
+        if any(event.data.number == 7 for event in events):
+            raise ValueError
+
+    async with scene(make(before=fail), cls=CutOff) as store:
+        await append(store)
+        async with store.build_projection_daemon(SETTINGS) as daemon:
+            await daemon.start_all()
+            await daemon.wait_for_non_stale_results(timeout=20)
+        assert [letter.sequence for letter in await store.dead_letters()] == [8]
+        assert await seen(store) == [1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12]
+        assert next(store.looks) > 3
 
 
 # -- one shard's trouble is no other's -----------------------------------------------------------
