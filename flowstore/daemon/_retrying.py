@@ -69,6 +69,7 @@ class Patience:
         wait = self.shortest
         has_failed = False
         while True:
+            begun = trio.current_time()
             try:
                 result = await work()
             except DatabaseError as error:
@@ -77,7 +78,8 @@ class Patience:
                 self.logger.warning("%s: %s; trying again in %.2g s", what, error, wait)
                 self.tell(f"the database failed while {what}: {error}")
                 has_failed = True
-                await trio.sleep(wait)
+                # An attempt that has waited for long for a silent network has waited enough.
+                await trio.sleep(max(self.shortest, begun + wait - trio.current_time()))
                 wait = min(2 * wait, self.longest)
             else:
                 if has_failed:

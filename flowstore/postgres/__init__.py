@@ -1,6 +1,7 @@
 """PostgreSQL from trio: connections, a pool, and an embedded server."""
 
-from flowstore.postgres._backends import Backend, backend_of, end_backend
+from flowstore.postgres._backend import Backend
+from flowstore.postgres._backends import backend_of, end_backend
 from flowstore.postgres._connection import Connection
 from flowstore.postgres._embedded import embedded_postgres
 from flowstore.postgres._errors import redact, translate_errors

@@ -1,10 +1,8 @@
 """Telling servers' processes apart, and ending one whose owner is stuck."""
 
-from datetime import datetime
 from typing import Final, LiteralString
 
-import attrs
-
+from flowstore.postgres._backend import Backend
 from flowstore.postgres._connection import Connection
 
 IDENTIFY: Final[LiteralString] = """
@@ -15,26 +13,14 @@ TERMINATE: Final[LiteralString] = """
 """
 
 
-@attrs.frozen
-class Backend:
-    """The server's process behind one connection.
-
-    Attributes:
-        pid: its number, which another process may get once this one is gone.
-        started: when it began, which tells it from that other one.
-    """
-
-    pid: int
-    started: datetime
-
-
 async def backend_of(connection: Connection) -> Backend:
     """Identify the backend of a connection, to record it where others can find it.
 
     Raises:
         psycopg.Error: the connection was lost.
     """
-    [(pid, started)] = await (await connection.execute(IDENTIFY)).fetchall()
+    cursor = await connection.execute(IDENTIFY, prepare=False)
+    [(pid, started)] = await cursor.fetchall()
     return Backend(pid, started)
 
 

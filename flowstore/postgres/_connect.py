@@ -24,6 +24,27 @@ An older one can only cancel with a blocking call that keeps the GIL: behind a n
 packets the whole process would stand still, also from a thread.
 """
 
+TIME_LIMITS: Final = {
+    "connect_timeout": "4",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "15000",
+}
+"""Parameters of libpq where nobody gives them: a network that is gone is found out in seconds.
+
+Without them a connection attempt waits for minutes, and a connection that nothing is sent on for hours.
+Who tries again does so in short steps, hence the seconds to connect.
+"""
+
+
+def with_time_limits(params: ConnDict) -> ConnDict:
+    """Add how long to wait for a network that is silent, where nothing says so."""
+    if get_param(params, "service") is not None:  # it may give them, and only libpq reads it
+        return params
+    given = {name for name in TIME_LIMITS if get_param(params, name) is not None}
+    return {**{name: TIME_LIMITS[name] for name in TIME_LIMITS if name not in given}, **params}
+
 
 async def open_pgconn(params: ConnDict) -> PGconn:
     """Connect to the first address of `params` that answers.

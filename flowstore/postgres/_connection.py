@@ -15,8 +15,9 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq.abc import PGconn
 from psycopg.rows import AsyncRowFactory, TupleRow, tuple_row
 
+from flowstore.postgres._backend import Backend
 from flowstore.postgres._blocks import SeenThrough, ServerCursor
-from flowstore.postgres._connect import open_pgconn
+from flowstore.postgres._connect import open_pgconn, with_time_limits
 from flowstore.postgres._interrupt import (
     OutcomeUnknownError,
     interrupt,
@@ -52,9 +53,11 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
     Attributes:
         grace: seconds that a cancelled task goes on for, to bring the connection back to a known
             state, before the connection is closed.
+        backend: the server's process, where somebody has found out which it is.
     """
 
     grace: float = 5.0
+    backend: Backend | None = None
 
     def __init__(
         self,
@@ -96,11 +99,12 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
             **kwargs: further connection parameters; they override `conninfo`.
 
         Raises:
-            psycopg.ConnectionTimeout: no answer within `connect_timeout` seconds.
+            psycopg.ConnectionTimeout: no answer within `connect_timeout` seconds; 4 unless that is
+                given.
             psycopg.OperationalError: no server could be connected to.
             psycopg.NotSupportedError: psycopg runs on a libpq older than 17.
         """
-        params = conninfo_to_dict(conninfo, **kwargs)
+        params = with_time_limits(conninfo_to_dict(conninfo, **kwargs))
         params["application_name"] = _full_name(str(application_name), params)
         self = cls(await open_pgconn(params))
         self._autocommit = autocommit
@@ -120,14 +124,28 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         """
         self.abandon()
 
-    def abandon(self) -> None:
-        """Close the connection at once, from synchronous code."""
+    def abandon(self, why: str | None = None) -> None:
+        """Close the connection at once, from synchronous code.
+
+        Args:
+            why: what a task that waits on it is told.
+        """
         self._closed = True
         if not self.closed:
+            self._driver.why_closed = why or self._driver.why_closed
             trio.lowlevel.notify_closing(self.pgconn.socket)
             self.pgconn.finish()
 
     # -- waiting ---------------------------------------------------------------------------------
+
+    @property
+    def silent_since(self) -> float | None:
+        """Since when a statement has waited without hearing anything, by `time.monotonic`'s clock.
+
+        None while none does; nobody owes a notification that is waited for.
+        """
+        is_owed = not self.closed and self.pgconn.transaction_status == ACTIVE
+        return self._driver.silent_since if is_owed else None
 
     async def wait(
         self,

@@ -14,11 +14,13 @@ from psycopg import pq
 from psycopg.waiting import Wait
 
 from flowstore.errors import DatabaseUnavailableError
+from flowstore.postgres._backends import backend_of
 from flowstore.postgres._beside import beside
 from flowstore.postgres._connection import APPLICATION_NAME, Connection
 from flowstore.postgres._errors import redact
 from flowstore.postgres._interrupt import logger
 from flowstore.postgres._waiting import ready_now
+from flowstore.postgres._watch import watch
 
 Configure = Callable[[Connection], Awaitable[None]]
 
@@ -26,6 +28,10 @@ IDLE: Final = pq.TransactionStatus.IDLE
 ACTIVE: Final = pq.TransactionStatus.ACTIVE
 CHECK_TIMEOUT: Final = 5.0
 """Seconds in which a connection must answer to count as alive."""
+PREPARATION_TIMEOUT: Final = 4.0
+"""Seconds in which a new connection must be ready for use: nothing it does takes long."""
+SHORTEST_GRACE: Final = 0.5
+"""Seconds in which a statement of that is to be stopped."""
 SHORTEST_ROUND: Final = 0.01
 """Seconds between two rounds of the housekeeper at least, however short lives are."""
 
@@ -73,6 +79,10 @@ class Pool:
     who waits is served in order. A connection comes back clean or not at all: a transaction left
     open is rolled back, and one whose session was changed (by `set_autocommit()`, say) is closed.
     `SET` and `LISTEN` are not undone: use `SET LOCAL`, and listen on a connection of your own.
+
+    Lent connections are watched: one whose statement has waited for two seconds while the server owes
+    it nothing, because a network has swallowed the question or the answer, is closed, and whoever
+    waits on it gets `psycopg.OperationalError`. How long the server works is nobody's business.
 
     Open it with `Pool.open`.
     """
@@ -209,8 +219,7 @@ class Pool:
             prepare_threshold=self._settings.prepare_threshold,
         )
         try:
-            if self._configure is not None:
-                await self._configure(connection)
+            await self._make_ready(connection)
         except BaseException:
             connection.abandon()
             raise
@@ -218,6 +227,19 @@ class Pool:
         expires = trio.current_time() + lifetime
         self._births[connection] = _Birth(expires, _session_of(connection))
         return connection
+
+    async def _make_ready(self, connection: Connection) -> None:
+        grace, connection.grace = connection.grace, SHORTEST_GRACE
+        with trio.move_on_after(PREPARATION_TIMEOUT) as scope:
+            backend = await backend_of(connection)
+            if backend.pid == connection.info.backend_pid:  # else a pooler is in between
+                connection.backend = backend
+            if self._configure is not None:
+                await self._configure(connection)
+        if scope.cancelled_caught:
+            message = f"a new connection wasn't ready for use within {PREPARATION_TIMEOUT} s"
+            raise psycopg.errors.ConnectionTimeout(message)
+        connection.grace = grace
 
     async def _take(self) -> Connection | None:
         """Find a spare connection that is alive; close those that are not."""
@@ -291,6 +313,19 @@ class Pool:
         connection.abandon()
 
     async def _keep_house(self, min_size: int) -> None:
+        """See to connections that are old, and to those that wait in vain."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._close_old_ones, min_size)
+            nursery.start_soon(watch, self._dsn, lambda: tuple(self._births), self._lose)
+
+    def _lose(self, connection: Connection, why: str) -> None:
+        """Close a connection that the network has lost, and those that it may have lost with it."""
+        logger.warning("a connection was lost: %s", why)
+        connection.abandon(why)
+        while self._spare:
+            self._discard(self._spare.pop().connection)
+
+    async def _close_old_ones(self, min_size: int) -> None:
         """Close connections that have been unused, or have lived, for long enough."""
         settings = self._settings
         period = max(SHORTEST_ROUND, min(settings.max_idle, settings.max_lifetime) / 4)

@@ -54,12 +54,20 @@ class Mutex:
 
 
 class Driver:
-    """Drive the generators of one connection, and let other tasks run now and then."""
+    """Drive the generators of one connection, and let other tasks run now and then.
 
-    __slots__ = ("_yielded_at",)
+    Attributes:
+        silent_since: since when it has waited for the server without a byte, by the clock of
+            `monotonic`; None while it doesn't wait.
+        why_closed: what a task is told that finds the socket closed under it.
+    """
+
+    __slots__ = ("_yielded_at", "silent_since", "why_closed")
 
     def __init__(self) -> None:
         self._yielded_at = monotonic()
+        self.silent_since: float | None = None
+        self.why_closed = "connection socket closed"
 
     async def drive(
         self,
@@ -94,7 +102,7 @@ class Driver:
             await self._let_others_run(trio.lowlevel.cancel_shielded_checkpoint)
             return finished.value
         except (OSError, trio.ClosedResourceError) as error:
-            raise psycopg.OperationalError("connection socket closed") from error
+            raise psycopg.OperationalError(self.why_closed) from error
 
     async def _wait(self, fd: int, wanted: Wait, flush: Callable[[], int] | None) -> Ready:
         # A socket is nearly always writable: one look costs less than a turn of the event loop.
@@ -102,13 +110,17 @@ class Driver:
             await self._let_others_run(trio.lowlevel.checkpoint)
             if ready := ready_now(fd, wanted):
                 return ready
-        if wanted == Wait.R and flush is not None and flush():
-            # The answer to what was never sent would be waited for, for ever. It is called ready
-            # in either case: flushing may have read it already.
-            await _wait_for_either(fd)
-            ready = Ready.R
-        else:
-            ready = await _wait_for(fd, wanted)
+        self.silent_since = monotonic()
+        try:
+            if wanted == Wait.R and flush is not None and flush():
+                # The answer to what was never sent would be waited for, for ever. It is called
+                # ready in either case: flushing may have read it already.
+                await _wait_for_either(fd)
+                ready = Ready.R
+            else:
+                ready = await _wait_for(fd, wanted)
+        finally:
+            self.silent_since = None
         self._yielded_at = monotonic()
         return ready
 

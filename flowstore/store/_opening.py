@@ -20,8 +20,17 @@ from flowstore.store._store import EventStore
 
 __all__ = ["open_event_store"]
 
-_IDLE_IN_TRANSACTION: Final = b"set idle_in_transaction_session_timeout = '60s'"
-"""A transaction left open holds the high-water mark; one that idles so long has been forgotten."""
+_SETTINGS: Final = b"""
+set idle_in_transaction_session_timeout = '60s';
+set tcp_keepalives_idle = 10;
+set tcp_keepalives_interval = 5;
+set tcp_keepalives_count = 3;
+set tcp_user_timeout = '15s'"""
+"""A transaction left open holds the high-water mark.
+
+One that idles so long has been forgotten; and whose client's machine is gone, or can't be reached,
+the server has to find out, which by itself it does after two hours.
+"""
 
 StoreT = TypeVar("StoreT", bound=EventStore)
 
@@ -71,7 +80,7 @@ async def _prepare(dsn: str, options: StoreOptions, pool: Pool) -> tuple[Engine,
 
 
 async def _configure(connection: Connection) -> None:
-    await connection.execute(_IDLE_IN_TRANSACTION)
+    await connection.execute(_SETTINGS, prepare=False)
 
 
 @asynccontextmanager

@@ -26,6 +26,8 @@ _NOTIFY: Final = b"select pg_notify(%s, %s)"
 
 _RETRY_AFTER: Final = 1.0
 """Seconds before a lost connection is tried again; meanwhile readers poll."""
+_ANSWER: Final = 2.0
+"""Seconds in which the connection that listens has to answer."""
 
 
 _ROOMIEST: Final = 10
@@ -69,6 +71,8 @@ class Signals:
         lend: lends the connection that notifies.
         at_most_every: seconds between notifications. NOTIFY takes a lock that all of a database's
             commits share, and a connection, and a round trip beside the appends'.
+        silence: seconds without a notification after which the connection that listens has to show
+            that it lives.
         heard: counts the wake-ups, so that who was busy can tell that there was one.
     """
 
@@ -76,6 +80,7 @@ class Signals:
     channel: str
     lend: Lend = attrs.field(repr=False)
     at_most_every: float = 0.005
+    silence: float = 10.0
     heard: int = attrs.field(default=0, init=False)
     _origin: str = attrs.field(factory=lambda: uuid4().hex, init=False, repr=False)
     _appended: trio.Event = attrs.field(factory=trio.Event, init=False, repr=False)
@@ -122,9 +127,9 @@ class Signals:
         while True:
             try:
                 async with await Connection.connect(self.dsn) as connection:
-                    await connection.execute(
-                        sql.SQL("listen {}").format(sql.Identifier(self.channel))
-                    )
+                    connection.grace = _ANSWER
+                    listen = sql.SQL("listen {}").format(sql.Identifier(self.channel))
+                    await _execute_soon(connection, listen)
                     # What was appended while nobody listened is news now.
                     self._wake()
                     if not started:
@@ -139,13 +144,27 @@ class Signals:
             await trio.sleep(_RETRY_AFTER)
 
     async def _relay(self, connection: Connection) -> None:
-        async with aclosing(connection.notifies()) as notifications:
-            async for notification in notifications:
-                # One's own was heard before it was sent; another look would find nothing new.
-                if notification.payload != self._origin:
-                    self._wake()
+        while True:
+            async with aclosing(connection.notifies(timeout=self.silence)) as notifications:
+                async for notification in notifications:
+                    # One's own was heard before it was sent; another look would find nothing new.
+                    if notification.payload != self._origin:
+                        self._wake()
+            await _execute_soon(connection, b"")
 
     def _wake(self) -> None:
         self.heard += 1
         self._appended.set()
         self._appended = trio.Event()
+
+
+async def _execute_soon(connection: Connection, query: bytes | sql.Composed) -> None:
+    """Execute what takes no time; nobody else would find out that there is no answer.
+
+    Raises:
+        psycopg.OperationalError: there is none.
+    """
+    with trio.move_on_after(_ANSWER):
+        await connection.execute(query)
+        return
+    raise psycopg.OperationalError(f"no answer within {_ANSWER} s")

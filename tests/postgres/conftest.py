@@ -106,6 +106,7 @@ class Relay:
     def __init__(self, socket_path: str) -> None:
         self.socket_path = socket_path
         self.port = 0
+        self.links: list[list[bool]] = []  # of each whether it is mute
         self.silent = False
         self.accepted = 0
 
@@ -123,15 +124,24 @@ class Relay:
             await trio.sleep_forever()
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             server = await trio.open_unix_socket(self.socket_path)
+            mute = [False]
+            self.links.append(mute)
             async with server, trio.open_nursery() as nursery:
-                nursery.start_soon(self._copy, client, server, nursery.cancel_scope)
-                nursery.start_soon(self._copy, server, client, nursery.cancel_scope)
+                nursery.start_soon(self._copy, client, server, mute, nursery.cancel_scope)
+                nursery.start_soon(self._copy, server, client, mute, nursery.cancel_scope)
 
-    async def _copy(self, source, target, done: trio.CancelScope) -> None:
+    def mute(self) -> None:
+        """Swallow all that the present connections send, either way, for ever."""
+        for link in self.links:
+            link[0] = True
+
+    async def _copy(self, source, target, mute: list[bool], done: trio.CancelScope) -> None:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             async for data in source:
-                await target.send_all(data)
-        done.cancel()
+                if not mute[0]:
+                    await target.send_all(data)
+        if not mute[0]:
+            done.cancel()
 
 
 @pytest.fixture
