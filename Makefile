@@ -5,15 +5,16 @@
 ARGS ?=
 export PYTHON
 
-.PHONY: help setup demo test check lint clean
+.PHONY: help setup demo test soak check lint clean
 
 help:
 	@echo "make demo    run the demo (makes what it needs first)"
 	@echo "make test    run the tests"
+	@echo "make soak    simulations, faults and drawn histories, for an hour or so, with figures"
 	@echo "make check   ruff, pyright, lint-imports, then the tests"
 	@echo "make lint    as check, without the tests"
 	@echo "make setup   only make .venv with everything a developer needs"
 	@echo "make clean   remove .venv and the caches"
 
-setup demo test check lint clean:
+setup demo test soak check lint clean:
 	@sh scripts/dev.sh $@ $(ARGS)

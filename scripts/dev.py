@@ -34,6 +34,22 @@ LINTS = (
     ("lint-imports", ("lint-imports",)),
 )
 
+# What is looked for longer than a CI run has time for: seeds of simulations, then faults, and laws
+# over drawn histories.
+SOAK_SEEDS = 5000
+SOAK_TESTS = (
+    "tests/faults",
+    "tests/testing",
+    "tests/daemon/test_laws.py",
+    "tests/blocks/test_drawn_graphs.py",
+)
+SOAK_OPTIONS = (
+    "--hypothesis-profile=soak",
+    "--durations=20",
+    "--log-cli-level=INFO",  # the tests' figures, without what the product says to faults
+    *(f"--log-disable=flowstore.{room}" for room in ("blocks", "daemon", "postgres", "store")),
+)
+
 CLEANED = (
     ".venv",
     ".pytest_cache",
@@ -248,6 +264,17 @@ def do_test(arguments: Sequence[str]) -> int:
     return run([PYTHON, "-m", "pytest", *arguments])
 
 
+def do_soak(arguments: Sequence[str]) -> int:
+    """Look for long; what follows is handed to pytest, in the place of the tests to run."""
+    setup(DEV_EXTRAS)
+    os.environ["FLOWSTORE_SOAK"] = "1"
+    sim = [PYTHON, "-m", "flowstore.cli", "sim", "--seeds", str(SOAK_SEEDS)]
+    held = bool(arguments) or timed(f"flowstore sim --seeds {SOAK_SEEDS}", sim)
+    tests = [*SOAK_OPTIONS, *(arguments or SOAK_TESTS)]
+    say(f"FLOWSTORE_SOAK=1 pytest {' '.join(tests)}")
+    return run([PYTHON, "-m", "pytest", *tests]) or (0 if held else 1)
+
+
 def do_check(arguments: Sequence[str]) -> int:
     """Run every check, then the tests; fails if any of them did."""
     lint = do_lint(())
@@ -273,6 +300,7 @@ TASKS = {
     "demo": do_demo,
     "lint": do_lint,
     "test": do_test,
+    "soak": do_soak,
     "check": do_check,
     "clean": do_clean,
 }

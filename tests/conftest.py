@@ -14,6 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import trio
+from hypothesis import settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -22,6 +23,8 @@ from flowstore.postgres._embedded import join
 DURABILITY_OFF = {"fsync": False, "synchronous_commit": False, "full_page_writes": False}
 PREPARED = {"max_prepared_transactions": 20}
 """Off by default, and then nothing tells what a prepared append does to the high-water mark."""
+
+settings.register_profile("soak", max_examples=1000, deadline=None)
 
 
 @pytest.fixture(scope="session")
