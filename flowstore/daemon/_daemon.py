@@ -19,6 +19,7 @@ from flowstore.daemon._sharing import SharedPages
 from flowstore.daemon._status import ShardStatus, StatusBoard
 from flowstore.daemon._waiting import wait_for_all, wait_for_one
 from flowstore.errors import UnknownProjectionError
+from flowstore.postgres import plain_nursery
 from flowstore.projections import Lifecycle, Registration
 from flowstore.store import EventStore
 
@@ -318,8 +319,7 @@ async def open_daemon(
     settings = settings or DaemonSettings()
     log = logger or logging.getLogger("flowstore.daemon")
     detector = Detector(store, settings, log)
-    failed: Exception | None = None
-    async with trio.open_nursery() as nursery:
+    async with plain_nursery() as nursery:
         ownership = ownership_for(store, settings, log)
         daemon = ProjectionDaemon(store, settings, detector, ownership, nursery, log=log)
         try:
@@ -328,10 +328,7 @@ async def open_daemon(
             nursery.start_soon(ownership.run)
             nursery.start_soon(daemon.look_around)
             yield daemon
+        except (Exception, KeyboardInterrupt, SystemExit):
             await daemon.stop_all()
-        except Exception as error:  # noqa: BLE001  raised again below
-            failed = error
-            await daemon.stop_all()
-        nursery.cancel_scope.cancel()
-    if failed is not None:
-        raise failed
+            raise
+        await daemon.stop_all()

@@ -2,6 +2,7 @@
 
 from flowstore.postgres._backend import Backend
 from flowstore.postgres._backends import backend_of, end_backend
+from flowstore.postgres._beside import plain_nursery
 from flowstore.postgres._connection import Connection
 from flowstore.postgres._embedded import embedded_postgres
 from flowstore.postgres._errors import redact, translate_errors
@@ -15,6 +16,7 @@ __all__ = [
     "backend_of",
     "embedded_postgres",
     "end_backend",
+    "plain_nursery",
     "redact",
     "translate_errors",
 ]

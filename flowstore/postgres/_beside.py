@@ -5,6 +5,34 @@ from contextlib import asynccontextmanager
 
 import trio
 
+__all__ = ["beside", "plain_nursery"]
+
+
+@asynccontextmanager
+async def plain_nursery() -> AsyncGenerator[trio.Nursery]:
+    """Open a nursery for what runs beside a block, and is cancelled at the block's end.
+
+    What the block itself raises leaves as it is, not in the nursery's group, Ctrl-C too: whoever
+    opens a store need not know that there is a nursery, and can catch its errors by their names.
+
+    Raises:
+        BaseExceptionGroup: what the tasks raised, and with it what the block did.
+    """
+    failure: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            try:
+                yield nursery
+            except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 - raised below
+                failure = error
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        if failure is None:
+            raise
+        raise BaseExceptionGroup(group.message, [failure, *group.exceptions]) from None
+    if failure is not None:
+        raise failure
+
 
 @asynccontextmanager
 async def beside(work: Callable[[int], Awaitable[None]], argument: int) -> AsyncGenerator[None]:

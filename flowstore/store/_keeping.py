@@ -7,7 +7,7 @@ from typing import TypeAlias
 import attrs
 import trio
 
-from flowstore.postgres import Connection
+from flowstore.postgres import Connection, plain_nursery
 from flowstore.store._statements import Lend
 
 __all__ = ["Keep", "Kept", "keep_nothing", "keeping"]
@@ -62,19 +62,12 @@ async def keeping(lend: Lend) -> AsyncGenerator[Keep]:
     Each is lent within a task. Were the pool's block entered by hand, a session that nobody leaves
     would keep its locks beyond the end of the store.
     """
-    failed: Exception | None = None
-    async with trio.open_nursery() as nursery:
+    async with plain_nursery() as nursery:
 
         async def keep() -> Kept:
             return await nursery.start(_keep, lend)
 
-        try:
-            yield keep
-        except Exception as error:  # noqa: BLE001 - raised again below, in no group
-            failed = error
-        nursery.cancel_scope.cancel()
-    if failed is not None:
-        raise failed
+        yield keep
 
 
 async def _keep(lend: Lend, *, task_status: trio.TaskStatus[Kept]) -> None:

@@ -1,13 +1,12 @@
 """Opening a store."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
 import attrs
-import trio
 
-from flowstore.postgres import Connection, Pool, translate_errors
+from flowstore.postgres import Connection, Pool, plain_nursery, translate_errors
 from flowstore.store._engine import Engine, make_engine
 from flowstore.store._feed import Feed
 from flowstore.store._keeping import keeping
@@ -60,7 +59,8 @@ async def open_event_store(
     async with Pool.open(dsn, max_size=max_connections, configure=_configure) as pool:
         engine, signals = await _prepare(dsn, options, pool)
         # Inside of the pool, so that what sessions have kept comes back while it can be rolled back.
-        async with _beside(signals.send), keeping(engine.lend) as keep:
+        async with plain_nursery() as nursery, keeping(engine.lend) as keep:
+            nursery.start_soon(signals.send)
             yield cls(dsn, options, attrs.evolve(engine, keep=keep), Feed(engine), signals)
 
 
@@ -81,18 +81,3 @@ async def _prepare(dsn: str, options: StoreOptions, pool: Pool) -> tuple[Engine,
 
 async def _configure(connection: Connection) -> None:
     await connection.execute(_SETTINGS, prepare=False)
-
-
-@asynccontextmanager
-async def _beside(work: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
-    """Run `work` while the block runs; the block's own error leaves as it is, in no group."""
-    failed: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(work)
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - raised again below
-            failed = error
-        nursery.cancel_scope.cancel()
-    if failed is not None:
-        raise failed

@@ -166,3 +166,15 @@ async def test_stopping_one_shard_leaves_the_others_running(store, recorder, mak
         await daemon.wait_for("other", 2)
     assert await table.sequences(store) == []
     assert await table.sequences(store, "other") == [1, 2]
+
+
+async def end(store, kind):
+    async with store.build_projection_daemon() as daemon:
+        await daemon.start_all()
+        raise kind
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+async def test_a_programs_end_leaves_the_daemon_in_no_group(store, kind):
+    with pytest.raises(kind):
+        await end(store, kind)
