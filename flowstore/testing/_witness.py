@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import attrs
 
+from flowstore.daemon import DaemonSettings
 from flowstore.events import DeadLetter, EventPage
 from flowstore.store import Claim
 from flowstore.store._names import stored_tenant
@@ -20,6 +21,7 @@ Documents = dict[DocumentKey, Any]
 """JSON values of documents, and rows of flat tables, by tenant, class or table, and identity."""
 
 _TENANT = stored_tenant(None)
+_FULL = DaemonSettings().page_bytes
 _NOWHERE = Claim(0, started=False, epoch=0, edits=0)
 
 
@@ -111,7 +113,7 @@ class PagedStore(MemoryStore):
     ) -> EventPage:
         """Read events, as every store, but fewer at a time."""
         size = cast("WitnessedDatabase", self.database).next_size()
-        return await super().fetch_page(
+        page = await super().fetch_page(
             floor,
             mark,
             types=types,
@@ -119,6 +121,8 @@ class PagedStore(MemoryStore):
             max_bytes=max_bytes,
             include_archived=include_archived,
         )
+        # As heavy as a page may be, or a shard that is behind would join it to the next.
+        return attrs.evolve(page, size=max(page.size, _FULL))
 
 
 def set_aside(letter: DeadLetter) -> str:
