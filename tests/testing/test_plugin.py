@@ -11,7 +11,6 @@ import pytest
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[2]
-PLUGIN = "flowstore.testing._plugin"
 
 STORES = """
 from uuid import UUID
@@ -89,15 +88,16 @@ def test_simulation(flowstore_simulation, pytestconfig):
 """
 
 
-def run(pytester, *arguments, plugin=("-p", PLUGIN)):
-    return pytester.runpytest_subprocess("-p", "no:cacheprovider", *plugin, *arguments, timeout=100)
+def run(pytester, *arguments):
+    return pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments, timeout=100)
 
 
 @pytest.fixture
 def here(pytester, monkeypatch):
-    """A folder of tests whose pytest has this flowstore, and warns of nothing."""
+    """A folder of tests whose pytest finds this flowstore installed, and warns of nothing."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(pytester.path), str(ROOT)]))
     pytester.makeini("[pytest]\nfilterwarnings = error\n")
+    installed(pytester.path)
     return pytester
 
 
@@ -129,8 +129,7 @@ def installed(path):
 
 
 def test_it_is_found_by_its_entry_point_and_clashes_with_nothing(here):
-    installed(here.path)
-    fixtures = run(here, "--fixtures", plugin=()).stdout.str()
+    fixtures = run(here, "--fixtures").stdout.str()
     ours = fixtures.split("fixtures defined from flowstore")[1].split("fixtures defined from")[0]
     names = [line.split()[0] for line in ours.splitlines() if line and line[0].isalpha()]
     assert len(names) == 7
@@ -138,7 +137,6 @@ def test_it_is_found_by_its_entry_point_and_clashes_with_nothing(here):
 
 
 def test_a_run_that_asks_for_nothing_imports_nothing(here):
-    installed(here.path)
     here.makepyfile(
         """
         import sys
@@ -150,12 +148,11 @@ def test_a_run_that_asks_for_nothing_imports_nothing(here):
             assert "psycopg" not in sys.modules
         """
     )
-    run(here, "-p", "no:trio", plugin=()).assert_outcomes(passed=1)
+    run(here, "-p", "no:trio").assert_outcomes(passed=1)
 
 
 def test_coverage_of_others_is_as_without_it(here):
     """An import before measuring begins would leave lines out: of its own package, and no other."""
-    installed(here.path)
     here.makepyfile(shop="def price():\n    return 3\n")
     here.makepyfile("import shop\n\ndef test_price():\n    assert shop.price() == 3\n")
     for command in (["run", "--source=shop", "-m", "pytest", "-p", "no:cacheprovider"], ["report"]):
