@@ -16,7 +16,7 @@ from flowstore.events import DeadLetter, Event, EventBatch, EventFailure, EventS
 from flowstore.projections import IProjection, apply_projection, shard_name
 from flowstore.store import Claim, ProjectionUnit
 
-__all__ = ["Applier", "EventFailedError", "Target"]
+__all__ = ["Applier", "EventFailedError", "Target", "by_tenant"]
 
 
 _LONGEST_TEXT: Final = 10_000
@@ -141,6 +141,17 @@ class Applier:
         else:
             await self._set_aside(batch, failure)
 
+    async def commit_unit(self, batch: EventBatch, unit: ProjectionUnit) -> None:
+        """Commit what a batch wrote, which was folded elsewhere; its streams aren't looked at.
+
+        Raises:
+            ProgressConflictError: the batch doesn't continue from the shard's progress.
+            ShardEditedError: its documents were written to meanwhile.
+            DatabaseError: PostgreSQL refused, or can't be reached and nobody has patience.
+        """
+        await self._patiently(batch, lambda: self._commit_once(batch, unit, (), self.claim))
+        self.committed(batch.ceiling)
+
     async def _attempt(self, batch: EventBatch) -> Exception | None:
         """Apply and commit a batch as a whole; returns what the events in it made fail."""
         if batch.failures:
@@ -177,7 +188,7 @@ class Applier:
 
     async def _write(self, batch: EventBatch) -> None:
         async def fill(unit: ProjectionUnit) -> None:
-            for tenant, streams in _by_tenant(batch.streams):
+            for tenant, streams in by_tenant(batch.streams):
                 session = unit if tenant is None else unit.for_tenant(tenant)
                 await apply_projection(self.projection, session, streams)
 
@@ -197,21 +208,30 @@ class Applier:
             await fill(unit)
             self._attempted = unit
             try:
-                async with self.commits:
-                    await self.store.commit_batch(
-                        unit,
-                        shard=self.shard,
-                        floor=batch.floor,
-                        ceiling=batch.ceiling,
-                        dead_letters=letters,
-                        rebuilding=True,  # what waits for it may be slow, and needs no slot
-                        claim=claim,
-                    )
+                await self._commit_once(batch, unit, letters, claim)
             except ShardEditedError as edited:
                 claim = attrs.evolve(claim, edits=edited.edits)
             else:
                 await self._settle()
                 return
+
+    async def _commit_once(
+        self,
+        batch: EventBatch,
+        unit: ProjectionUnit,
+        letters: Sequence[DeadLetter],
+        claim: Claim | None,
+    ) -> None:
+        async with self.commits:
+            await self.store.commit_batch(
+                unit,
+                shard=self.shard,
+                floor=batch.floor,
+                ceiling=batch.ceiling,
+                dead_letters=letters,
+                rebuilding=True,  # what waits for it may be slow, and needs no slot
+                claim=claim,
+            )
 
     async def _set_aside(self, batch: EventBatch, error: Exception) -> None:
         """Deal with a batch of a single event that fails."""
@@ -277,7 +297,7 @@ def _bounded(text: str) -> str:
     return text[: kept - kept // 2] + note + text[-(kept // 2) :]
 
 
-def _by_tenant(
+def by_tenant(
     streams: Sequence[EventStream],
 ) -> list[tuple[str | None, list[EventStream]]]:
     """Sort streams by tenant, both in the order they come."""

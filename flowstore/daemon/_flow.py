@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 
 import attrs
@@ -16,9 +16,10 @@ from flowstore.daemon._reasons import InHand
 from flowstore.daemon._retrying import Patience
 from flowstore.daemon._settings import DaemonSettings
 from flowstore.daemon._sharing import SharedPages
+from flowstore.daemon._spans import Folding
 from flowstore.events import EventBatch, EventPage
-from flowstore.projections import IProjection
-from flowstore.store import Claim, EventStore
+from flowstore.projections import IProjection, only_folds, produced_by
+from flowstore.store import Claim, EventStore, HeldDocuments
 
 __all__ = ["Flow", "Leg"]
 
@@ -33,6 +34,7 @@ class Leg:
         ceiling: end there, inclusive; `math.inf`: never.
         rebuilding: leave out what waits for commits, and fail as rebuilds do.
         on_error: what becomes of an event that fails alone.
+        careful: apply page by page, also what could be folded and committed together.
     """
 
     claim: Claim
@@ -40,6 +42,7 @@ class Leg:
     ceiling: float = math.inf
     rebuilding: bool = False
     on_error: str
+    careful: bool = False
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -47,8 +50,12 @@ class Flow:
     """Put a shard's pipeline together.
 
     ```
-    mark ──▶ SourceBlock fetch, decode ──▶ TransformBlock group ──▶ ActionBlock apply + commit
+    mark ─▶ SourceBlock fetch, decode ─▶ TransformBlock group ─┬─▶ StreamBlock fold ─▶ ActionBlock commit
+                                                               └─▶ ActionBlock apply + commit
     ```
+
+    The upper way is for projections that only fold, the lower one for all others, and for the pages
+    that fail on the upper one.
 
     Attributes:
         store: where events are, and effects go.
@@ -75,8 +82,37 @@ class Flow:
     def assemble(self, network: Network, leg: Leg) -> SourceBlock[EventPage]:
         """Add the pipeline to a network; gives its source, which ends it when completed."""
         source = self._source(leg)
-        network.add(pipe(source, group_by_stream(), self._sink(leg)))
+        if leg.careful or not only_folds(self.projection):
+            network.add(pipe(source, group_by_stream(), self._sink(leg)))
+        else:
+            folding = self._folding(leg)
+            commit = ActionBlock(
+                self.in_hand.noting(folding.commit), bounded_capacity=1, name="commit"
+            )
+            network.add(pipe(source, group_by_stream(), folding.block(), commit))
         return source
+
+    async def after(self, leg: Leg, *, ceiling: float, careful: bool) -> Leg:
+        """Make the leg that goes on where the shard stands now.
+
+        What was written to its documents beside its pages is seen by that: nothing is held yet.
+        """
+        work = partial(self.store.standing, self.projection)
+        standing = await self.patience.attempt("reading the shard's progress", work)
+        claim = attrs.evolve(leg.claim, sequence=standing.sequence, edits=standing.edits)
+        return attrs.evolve(leg, claim=claim, ceiling=ceiling, careful=careful)
+
+    def _folding(self, leg: Leg) -> Folding:
+        types = frozenset(produced_by(self.projection))
+        return Folding(
+            self.store,
+            self.projection,
+            self._applier(leg),
+            HeldDocuments(types, self.settings.held_bytes),
+            span_bytes=self.settings.span_bytes,
+            gathers=leg.ceiling < math.inf,
+            in_hand=self.in_hand,
+        )
 
     def _source(self, leg: Leg) -> SourceBlock[EventPage]:
         floor = leg.claim.sequence
@@ -88,8 +124,7 @@ class Flow:
         return SourceBlock(pages, bounded_capacity=ahead, name="fetch, decode")
 
     def _sink(self, leg: Leg) -> ActionBlock[EventBatch]:
-        apply: Callable[[EventBatch], Awaitable[None]] = self._applier(leg).apply
-        noted = self.in_hand.noting(apply)
+        noted = self.in_hand.noting(self._applier(leg).apply)
         return ActionBlock(noted, bounded_capacity=1, name="apply, commit")
 
     def _applier(self, leg: Leg) -> Applier:

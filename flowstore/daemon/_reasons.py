@@ -2,17 +2,27 @@
 
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeVar
 
 import attrs
 import trio
 
-from flowstore.events import EventBatch
 from flowstore.store import OpenAppend
 
 __all__ = ["Hold", "InHand", "still_open"]
 
-_Apply: TypeAlias = Callable[[EventBatch], Awaitable[None]]
+
+class _Part(Protocol):
+    """Lies between two sequences."""
+
+    @property
+    def floor(self) -> int: ...
+
+    @property
+    def ceiling(self) -> int: ...
+
+
+_P = TypeVar("_P", bound=_Part)
 
 _LONG: Final = 1.0
 """Seconds after which what is in hand is told."""
@@ -45,10 +55,10 @@ class InHand:
         finally:
             self._works.remove(work)
 
-    def noting(self, apply: _Apply) -> _Apply:
+    def noting(self, apply: Callable[[_P], Awaitable[None]]) -> Callable[[_P], Awaitable[None]]:
         """Have it noted which page is being applied."""
 
-        async def noted(batch: EventBatch) -> None:
+        async def noted(batch: _P) -> None:
             page = f"({batch.floor}, {batch.ceiling}]"
             with self.doing(f"applying the page {page}", first=True):
                 await apply(batch)

@@ -69,6 +69,10 @@ class DaemonSettings:
             tail, where there is less than a whole page to read, it reads on after the commit.
         page_bytes: most bytes of JSON that a page has, beside `AsyncOptions.page_size` events; one
             event that is larger comes alone. What a shard holds at most is some five pages.
+        span_bytes: bytes of JSON that a shard gathers at most, of documents that several pages
+            wrote, before it commits them together; only where a projection does nothing but fold.
+        held_bytes: bytes of JSON that such a shard keeps, of documents that it has committed, while
+            it catches up, so as not to load them again.
         max_loads: pages that all shards together fetch at the same time, each on a connection of
             the store's pool.
         max_commits: pages that all shards together commit at the same time, each on a connection
@@ -93,6 +97,8 @@ class DaemonSettings:
     longest_retry_time: float = attrs.field(default=2.0, validator=_above_zero)
     pages_ahead: int = attrs.field(default=2, validator=_pages)
     page_bytes: int = attrs.field(default=PAGE_BYTES, validator=_at_least_one)
+    span_bytes: int = attrs.field(default=16 * 1024 * 1024, validator=_at_least_one)
+    held_bytes: int = attrs.field(default=32 * 1024 * 1024, validator=_at_least_one)
     max_loads: int = attrs.field(default=3, validator=_at_least_one)
     max_commits: int = attrs.field(default=3, validator=_at_least_one)
     mode: Mode = attrs.field(factory=_solo, validator=_mode)

@@ -18,6 +18,7 @@ from flowstore.daemon._replaying import replaying
 from flowstore.daemon._retrying import Patience
 from flowstore.daemon._settings import DaemonSettings
 from flowstore.daemon._sharing import SharedPages
+from flowstore.daemon._spans import SpanFailedError, failed_span
 from flowstore.daemon._status import ShardState, ShardStatus
 from flowstore.daemon._telling import Telling, once
 from flowstore.projections import Registration
@@ -79,6 +80,7 @@ class Shard:
         self._over.set()
         self._work = trio.CancelScope()
         self._is_halting = False
+        self._is_finishing = False  # no further pages
         self._is_barred = False  # told to stop since a replay got its turn
         self._waiting: tuple[str, int | None] | None = None
 
@@ -273,16 +275,32 @@ class Shard:
     async def _flow(
         self, leg: Leg, state: ShardState, begun: Callable[[], None] = _nothing
     ) -> None:
-        """Run the pipeline to its end."""
+        """Run the pipeline to its end; pages that fail together are applied one by one."""
+        flow, self._is_finishing = self._pipeline(), False
+        whole = leg.ceiling
+        while (failed := await self._run(flow, leg, state, begun)) and not self._is_finishing:
+            self._log.info("%s; applying them one by one", failed)
+            leg = await flow.after(leg, ceiling=failed.ceiling, careful=True)
+            await self._run(flow, leg, state, begun)
+            if self._is_finishing:
+                return
+            leg = await flow.after(leg, ceiling=whole, careful=False)
+
+    async def _run(
+        self, flow: Flow, leg: Leg, state: ShardState, begun: Callable[[], None]
+    ) -> SpanFailedError | None:
         self._work = trio.CancelScope()
         try:
             with self._work:
                 async with Network(name=self.name) as network:
-                    self._source = self._pipeline().assemble(network, leg)
+                    self._source = flow.assemble(network, leg)
                     self._telling.set(state)
                     begun()
+        except Exception as error:  # noqa: BLE001  raised again but for a span that failed
+            return failed_span(error)
         finally:
             self._source = None
+        return None
 
     def _pipeline(self) -> Flow:
         return Flow(
@@ -315,7 +333,7 @@ class Shard:
         if self._source is None:
             await self.halt()
             return
-        self._source.complete()
+        self._finish(self._source)
         await self._drain(self._resting, self._work)
 
     async def halt(self) -> None:
@@ -326,8 +344,12 @@ class Shard:
         if self._source is None:
             self._scope.cancel()
         else:
-            self._source.complete()
+            self._finish(self._source)
         await self._drain(self._over.wait, self._scope)
+
+    def _finish(self, source: "SourceBlock[EventPage]") -> None:
+        self._is_finishing = True
+        source.complete()
 
     def unbar(self) -> None:
         """Forget that it was stopped: what comes next was asked for afterwards."""

@@ -8,6 +8,7 @@ from flowstore.projections._aggregate import Aggregate, aggregate_rule
 from flowstore.projections._aggregate_projection import AggregateProjection, aggregate_projection
 from flowstore.projections._composite import Composite, members_of, produced_by
 from flowstore.projections._flat_table import FlatTable
+from flowstore.projections._folding import only_folds
 from flowstore.projections._options import AsyncOptions, Lifecycle
 from flowstore.projections._process import EventProcess, event_process
 from flowstore.projections._protocols import (
@@ -51,6 +52,7 @@ __all__ = [
     "document_key",
     "event_process",
     "members_of",
+    "only_folds",
     "produced_by",
     "shard_name",
     "transform_projection",

@@ -51,6 +51,12 @@ class AcrossStreamsProjection:
         """The documents' class."""
         return self.rule.document_type
 
+    @property
+    def asks(self) -> bool:
+        """Whether anything but the rule gets the session, to ask it for whatever it likes."""
+        functions = (*self._group_by.values(), *self._fan_out.values())
+        return self._enrich is not None or any(function.asks for function in functions)
+
     async def apply(self, session: ProjectionSession, streams: Sequence[EventStream]) -> None:
         """Queue the next document of every key, folded in sequence order.
 

@@ -57,6 +57,11 @@ class EventFunction:
     _function: Callable[..., Any] = attrs.field(alias="function")
     _arguments: tuple[_Argument, ...] = attrs.field(repr=False, alias="arguments")
 
+    @property
+    def asks(self) -> bool:
+        """Whether the function gets the session, to ask it for whatever it likes."""
+        return _session in self._arguments
+
     def __call__(self, event: Event, session: ProjectionSession | None = None) -> Any:
         """Give what the function returns: something to be awaited, if it is async."""
         return self._function(*(argument(session, event) for argument in self._arguments))

@@ -4,6 +4,7 @@ from flowstore.store._document_session import DocumentSession, ProjectionUnit
 from flowstore.store._document_types import DocumentType, DocumentTypes
 from flowstore.store._event_operations import EventOperations
 from flowstore.store._feed import OpenAppend
+from flowstore.store._held import HeldDocuments, Written
 from flowstore.store._indexes import ExpressionIndex, GinIndex, Index, expression, gin
 from flowstore.store._leases import LeaseSession, Taking
 from flowstore.store._opening import open_event_store
@@ -32,6 +33,7 @@ __all__ = [
     "EventStore",
     "ExpressionIndex",
     "GinIndex",
+    "HeldDocuments",
     "HeldReplay",
     "Index",
     "LeaseSession",
@@ -44,6 +46,7 @@ __all__ = [
     "StoreOptions",
     "StreamHandle",
     "Taking",
+    "Written",
     "apply_schema",
     "assert_schema",
     "dump_schema",

@@ -12,6 +12,7 @@ from flowstore.postgres import translate_errors
 from flowstore.projections import RowChange, Table
 from flowstore.store._document_types import DocumentId, DocumentType
 from flowstore.store._engine import Engine
+from flowstore.store._held import HeldDocuments, Written
 from flowstore.store._history import History
 from flowstore.store._names import told_tenant
 from flowstore.store._queries import find_documents, query_documents
@@ -19,6 +20,7 @@ from flowstore.store._queue import (
     ChangeRow,
     DeleteDocument,
     DocumentKey,
+    DocumentOperation,
     EmptyTable,
     Queue,
     QueuedSql,
@@ -260,6 +262,7 @@ class ProjectionUnit(DocumentSession):
     """The session that a projection is handed: whoever runs the projection commits it."""
 
     _holds: Callable[[type], bool] = attrs.field(default=_holds_nothing, init=False)
+    _kept: HeldDocuments | None = attrs.field(default=None, init=False)
 
     def hold(self, holds: Callable[[type], bool]) -> None:
         """From now on keep what is loaded from others who hold it too, until the commit.
@@ -272,7 +275,47 @@ class ProjectionUnit(DocumentSession):
     async def _stored(self, kind: DocumentType, identities: list[DocumentId]) -> dict[Any, Any]:
         if self._holds(kind.type):
             await self._hold(kind, identities)
+        if self._kept is not None and kind.type in self._kept.types:
+            return await self._kept_or_stored(self._kept, kind, identities)
         return await super()._stored(kind, identities)
+
+    def keep(self, documents: HeldDocuments) -> None:
+        """From now on ask what is kept between pages before the database, and keep what is read."""
+        self._kept = documents
+
+    def written(self, documents: HeldDocuments) -> list[DocumentOperation]:
+        """Give what is queued as it is now, documents as JSON, for `Written`.
+
+        Raises:
+            InvalidDocumentError: a document can't be stored.
+            FlowstoreError: something else was queued.
+        """
+        documents.check(self._queue)
+        write = self._engine.documents.text_of
+        return [
+            attrs.evolve(each, document=None, text=write(each))
+            if isinstance(each, StoreDocument)
+            else each
+            for each in self._queue.latest_documents()
+        ]
+
+    def take_over(self, written: Written) -> None:
+        """Queue what was gathered, in an empty unit that is to be committed."""
+        self._queue = written.queue()
+
+    async def _kept_or_stored(
+        self, kept: HeldDocuments, kind: DocumentType, identities: list[DocumentId]
+    ) -> dict[Any, Any]:
+        keys: list[DocumentKey] = [(self._tenant, kind.type, each) for each in identities]
+        known, missing = kept.split(keys)
+        if missing:
+            rows = await self._load_rows(kind, [key[2] for key in missing])
+            read = {identity: text for identity, text, _ in rows}
+            found = [(key, read.get(key[2])) for key in missing]
+            kept.note(found)
+            known.update(found)
+        decode = self._engine.documents.codec.decode
+        return {key[2]: decode(kind.type, text) for key, text in known.items() if text is not None}
 
     async def _hold(self, kind: DocumentType, identities: list[DocumentId]) -> None:
         statement = self._engine.documents.hold(kind, self._tenant, identities)
@@ -328,4 +371,5 @@ class ProjectionUnit(DocumentSession):
         )
         other._versions = self._versions  # noqa: SLF001 - of this very class
         other._holds = self._holds  # noqa: SLF001 - as above
+        other._kept = self._kept  # noqa: SLF001 - as above
         return other

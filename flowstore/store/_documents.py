@@ -111,7 +111,7 @@ class DocumentSql:
             return self._on(first.kind, _DELETE, first.tenant, ids, first.tenant)
         stores = [operation for operation in batch if isinstance(operation, StoreDocument)]
         ids = _ids(first.kind, batch)
-        texts = _arrays.texts([self.codec.encode(operation.document) for operation in stores])
+        texts = _arrays.texts([self.text_of(operation) for operation in stores])
         if first.expected is None:
             return self._on(first.kind, _UPSERT, first.tenant, ids, texts)
         expected = _arrays.numbers(operation.expected for operation in stores)
@@ -131,7 +131,7 @@ class DocumentSql:
             batch: documents of one table and one tenant, at least one; whatever version they have.
         """
         first = batch[0]
-        texts = _arrays.texts([self.codec.encode(operation.document) for operation in batch])
+        texts = _arrays.texts([self.text_of(operation) for operation in batch])
         ids = _ids(first.kind, batch)
         return self._on(first.kind, _ADVANCE_AND_UPSERT, *progress, first.tenant, ids, texts)
 
@@ -147,6 +147,11 @@ class DocumentSql:
         space = f"flowstore {self.sql.schema}.{kind.table} {tenant}"
         query = self.sql.statement(_HOLD)
         return Statement(query, (space, _arrays.texts([str(identity) for identity in identities])))
+
+    def text_of(self, operation: StoreDocument) -> str:
+        """Write an operation's document as JSON, unless it is written already."""
+        text = operation.text
+        return self.codec.encode(operation.document) if text is None else text
 
     def value(self, value: Any) -> str:
         """Write a value as it would stand in a document."""

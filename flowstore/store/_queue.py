@@ -42,6 +42,7 @@ class StoreDocument:
         identity: the document's.
         document: the document; written as it is when the session commits.
         expected: the version it was loaded at, where that is to be checked.
+        text: the document's JSON, where it is written already; stored in its place.
     """
 
     tenant: str
@@ -49,6 +50,7 @@ class StoreDocument:
     identity: DocumentId
     document: Any = attrs.field(eq=False)
     expected: int | None = None
+    text: str | None = attrs.field(default=None, eq=False, repr=False)
 
     @property
     def key(self) -> DocumentKey:
@@ -198,6 +200,10 @@ class Queue:
     def latest(self, key: DocumentKey) -> DocumentOperation | None:
         """Find the last operation queued for a document."""
         return self._latest.get(key)
+
+    def latest_documents(self) -> list[DocumentOperation]:
+        """List the last operation queued for each document."""
+        return list(self._latest.values())
 
     def copy(self) -> "Queue":
         """Make a queue that holds the same and can be added to on its own."""

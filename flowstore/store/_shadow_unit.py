@@ -112,6 +112,7 @@ class ShadowUnit(ProjectionUnit):
             refuse=self._refuse,
         )
         other._versions = self._versions  # noqa: SLF001 - of this very class
+        other._kept = self._kept  # noqa: SLF001 - as above
         return other
 
     def _check_produced(self, document_type: type) -> None:

@@ -15,7 +15,7 @@ import trio
 from pytest import MonkeyPatch  # noqa: PT013  it's run where pytest isn't the runner
 
 from flowstore.blocks import ActionBlock
-from flowstore.daemon import _applier, _flow, _lease, _retrying
+from flowstore.daemon import _applier, _flow, _lease, _retrying, _spans
 from flowstore.daemon._applier import Applier
 from flowstore.errors import ProgressConflictError, ShardEditedError
 from flowstore.events import EventStream
@@ -159,6 +159,19 @@ def ceiling_beyond(monkeypatch):
 
 
 @broken("exactly once")
+def span_edits_ignored(monkeypatch):
+    """Commits documents folded before a dead letter was retried, as if nobody had written to them."""
+    commit_once = Applier._commit_once
+
+    async def commit_whatever(applier, batch, unit, letters, claim):
+        standing = await applier.store.standing(applier.projection)
+        claim = claim and attrs.evolve(claim, edits=standing.edits)
+        await commit_once(applier, batch, unit, letters, claim)
+
+    monkeypatch.setattr(Applier, "_commit_once", commit_whatever)
+
+
+@broken("exactly once")
 def cache_before_commit(monkeypatch):
     """Keeps what a projection stored for its next load, also if the commit fails."""
     caches = {}
@@ -201,6 +214,7 @@ def unordered_apply(monkeypatch):
                     nursery.start_soon(apply_projection, projection, session, alone)
 
     monkeypatch.setattr(_applier, "apply_projection", apply_at_once)
+    monkeypatch.setattr(_spans, "apply_projection", apply_at_once)
 
 
 @broken("liveness")

@@ -68,7 +68,7 @@ def _prepared(engine: Engine, operations: Iterable[Operation]) -> Iterator[Write
         for operation in in_order:
             check_key(operation.identity)
             is_stored = isinstance(operation, StoreDocument)
-            yield Write(operation, engine.documents.value(operation.document) if is_stored else "")
+            yield Write(operation, engine.documents.text_of(operation) if is_stored else "")
 
 
 async def write_all(transaction: Transaction, writes: Iterable[Write], engine: Engine) -> None:
