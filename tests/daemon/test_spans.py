@@ -173,7 +173,7 @@ async def test_a_commit_whose_reply_is_lost_neither_doubles_nor_loses(totals, co
     assert await found(totals) == expected(range(1, 101))
 
 
-@pytest.mark.parametrize("which", [1, 2, 5])
+@pytest.mark.parametrize("which", [1, 2])
 async def test_a_span_that_can_not_be_written_leaves_nothing_behind(totals, commits, which):
     async def refuse(number):
         if number == which:
