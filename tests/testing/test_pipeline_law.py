@@ -289,7 +289,8 @@ def test_cancellations_are_drawn_at_every_stage():
 
         pipe(source, ActionBlock(count))
 
-    check_pipeline_order(build, items=st.just(tuple(keyed_items_of(6))), complete=False)
+    items, many = st.just(tuple(keyed_items_of(6))), settings(HUNDRED, max_examples=900)
+    check_pipeline_order(build, items=items, complete=False, settings=many)
     assert set(counts) == set(range(7))
 
 
