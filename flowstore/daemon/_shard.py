@@ -280,11 +280,21 @@ class Shard:
         whole = leg.ceiling
         while (failed := await self._run(flow, leg, state, begun)) and not self._is_finishing:
             self._log.info("%s; applying them one by one", failed)
-            leg = await flow.after(leg, ceiling=failed.ceiling, careful=True)
+            leg = await self._after(flow, leg, ceiling=failed.ceiling, careful=True)
             await self._run(flow, leg, state, begun)
             if self._is_finishing:
                 return
-            leg = await flow.after(leg, ceiling=whole, careful=False)
+            leg = await self._after(flow, leg, ceiling=whole, careful=False)
+
+    async def _after(self, flow: Flow, leg: Leg, *, ceiling: float, careful: bool) -> Leg:
+        """Make the next leg, and tell where it begins.
+
+        That may be beyond what was told: a span was committed while what comes after it failed, and
+        was cancelled before it could say so. Whoever waits for it to be told would wait for ever.
+        """
+        leg = await flow.after(leg, ceiling=ceiling, careful=careful)
+        self._telling.advance(leg.claim.sequence)
+        return leg
 
     async def _run(
         self, flow: Flow, leg: Leg, state: ShardState, begun: Callable[[], None]

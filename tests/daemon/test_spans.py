@@ -309,3 +309,30 @@ async def test_a_span_knows_of_two_tenants_documents_of_one_id(opening):
             async with store.session(tenant_id=tenant) as session:
                 numbers.append((await session.load(Total, stream)).number)
     assert numbers == [55, -55]
+
+
+async def test_a_span_is_known_that_was_committed_and_cancelled_before_it_could_say_so(
+    totals, commits, monkeypatch
+):
+    """The page behind it fails at that moment; where the tail is near, reading on waits for it."""
+    is_committed = trio.Event()
+    fetch_page = Store.fetch_page
+
+    async def fetch(store, floor, mark, **how):
+        if floor == 5:
+            await is_committed.wait()
+        return await fetch_page(store, floor, mark, **how)
+
+    async def say_nothing(number):
+        if number == 1:  # the first is the shard's beginning
+            is_committed.set()
+            await trio.sleep_forever()
+
+    monkeypatch.setattr(Store, "fetch_page", fetch)
+    commits.after = say_nothing
+    poison.add(7)
+    await append(totals, range(1, 9))
+    assert (await catch_up(totals)).progress == 8
+    assert commits.spans[1:3] == [(0, 5), (5, 6)]
+    assert [letter.sequence for letter in await totals.dead_letters()] == [7]
+    assert await found(totals) == expected([n for n in range(1, 9) if n != 7])

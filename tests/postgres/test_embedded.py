@@ -20,6 +20,8 @@ from flowstore.postgres._cluster import Home, _private_directory, make_places, s
 from flowstore.postgres._embedded import _has_clients, _home, _is_supervised
 from flowstore.postgres._supervisor import is_postmaster, pid_file, running
 
+PATIENCE = 60
+"""Seconds that processes have to end, on a machine that does much else."""
 FAST = {"fsync": False, "synchronous_commit": False}
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="root's own difficulties")
 LINUX = pytest.mark.skipif(not Path("/proc").exists(), reason="looks into /proc")
@@ -78,7 +80,7 @@ async def client(home, nursery):
 
 
 async def gone(home: Home) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         while _is_supervised(home) or running(home.data) is not None:  # noqa: ASYNC110 - processes
             await trio.sleep(0.005)
 
@@ -250,7 +252,7 @@ async def test_a_server_without_its_supervisor_is_replaced(home):
     async with embedded_postgres(home.path, settings=FAST):
         orphan = running(home.data)
         os.kill(parent_of(orphan), signal.SIGKILL)
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             while _is_supervised(home):  # noqa: ASYNC110 - another process
                 await trio.sleep(0.005)
         async with embedded_postgres(home.path, settings=FAST) as dsn:

@@ -313,7 +313,7 @@ async def not_a_generator(events): ...
         ({"name": " "}, "can't be a projection's name"),
         ({"version": 0}, "can't be a projection's version"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
 def test_what_cannot_be_a_process_is_refused(given, words):
     fitting = {"name": "often", "rule": often_reopened, "produces": Alert, "consumes": [Reopened]}
