@@ -123,6 +123,10 @@ class Trial:
         database.looked_at = lambda progress: reference.note(progress, database.documents())
         async with quiet_daemon(store) as daemon:
             try:
+                for event in reference.events:
+                    database.last = event.sequence
+                    await daemon.catch_up()
+                database.last = None
                 await daemon.catch_up()
             except* EventFailedError as failed:
                 raise refused(reference, failed) from None

@@ -53,6 +53,7 @@ class WitnessedDatabase(MemoryDatabase):
         log: what happened, in order: commits, and in words what else is worth telling.
         looked_at: is called after each commit with the shard's progress.
         classes: of documents, by the names of their tables, for stories.
+        last: where a catch-up ends; None: where the events do.
     """
 
     def __init__(self, shard: str, sizes: Sequence[int]) -> None:
@@ -60,6 +61,7 @@ class WitnessedDatabase(MemoryDatabase):
         self.log: list[Commit | str] = []
         self.looked_at: Callable[[int], None] = _nothing
         self.classes: dict[str, type] = {}
+        self.last: int | None = None
         self._shard = shard
         self._sizes = itertools.cycle(sizes)
 
@@ -100,6 +102,11 @@ class WitnessedDatabase(MemoryDatabase):
 
 class PagedStore(MemoryStore):
     """Reads pages of as many events as a `WitnessedDatabase` says."""
+
+    async def highest_sequence(self) -> int:
+        """Give the last event's sequence, or where a catch-up is to end before it."""
+        last = cast("WitnessedDatabase", self.database).last
+        return await super().highest_sequence() if last is None else last
 
     async def fetch_page(
         self,
