@@ -27,6 +27,10 @@ INSTALL_LOG = VENV / "install.log"
 DEMO_EXTRAS = frozenset({"embedded", "cli"})
 DEV_EXTRAS = frozenset({"dev"})
 
+# A process for each of up to four processors; the tests of a file stay together, with what is made
+# for them. What is handed on comes last, so that `-n 0` runs them in one process.
+SHARED_OUT = ("-n", "auto", "--maxprocesses=4", "--dist=loadfile")
+
 LINTS = (
     ("ruff format", ("ruff", "format", "--check", ".")),
     ("ruff check", ("ruff", "check", ".")),
@@ -260,7 +264,8 @@ def do_lint(_: Sequence[str]) -> int:
 def do_test(arguments: Sequence[str]) -> int:
     """Run the tests; what follows is handed to pytest, whose summary is the last output."""
     setup(DEV_EXTRAS)
-    say(f"pytest {' '.join(arguments)}".rstrip())
+    arguments = [*SHARED_OUT, *arguments]
+    say(f"pytest {' '.join(arguments)}")
     return run([PYTHON, "-m", "pytest", *arguments])
 
 
