@@ -187,7 +187,12 @@ ENTRIES = [
     ),
     Entry("import", NAME, importing, "three indexes, and a row a stream"),
     Entry("read", NAME, reading, "decoded: the events' classes, with their metadata"),
-    Entry("catch up", NAME, projecting(catch_up, wiped=True), "a commit a page of 500"),
+    Entry(
+        "catch up",
+        NAME,
+        projecting(catch_up, wiped=True),
+        "pages of 500, as many a commit as there are",
+    ),
     Entry("rebuild", NAME, projecting(rebuild, wiped=False), "wiping included"),
     Entry(
         "continuous",
