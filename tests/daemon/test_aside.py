@@ -251,7 +251,8 @@ async def test_a_rebuild_in_place_that_is_cut_off_does_not_go_on_by_itself(store
         await daemon.wait_for_non_stale_results(PATIENCE)
         gated = Gated(registered[0].projection, Gate(), beside_only=False)
         shard = daemon._shards["Total"]
-        shard.registration = attrs.evolve(registered[0], projection=gated)
+        # Registered too: whoever looks for the shard's progress asks the store by its projection.
+        registered[0] = shard.registration = attrs.evolve(registered[0], projection=gated)
         scope = trio.CancelScope()
 
         async def rebuild():
