@@ -1,6 +1,7 @@
 """The daemon: starts, stops and rebuilds shards, and waits for them."""
 
 import logging
+import math
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,7 +18,7 @@ from flowstore.daemon._settings import DaemonSettings
 from flowstore.daemon._shard import Shard, ShardStoppedError
 from flowstore.daemon._sharing import SharedPages
 from flowstore.daemon._status import ShardStatus, StatusBoard
-from flowstore.daemon._waiting import wait_for_all, wait_for_one
+from flowstore.daemon._waiting import Wait
 from flowstore.errors import UnknownProjectionError
 from flowstore.postgres import plain_nursery
 from flowstore.projections import Lifecycle, Registration
@@ -260,26 +261,28 @@ class ProjectionDaemon:
     async def wait_for_non_stale_results(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  it lists every shard's place when it runs out
         """Wait until every registered shard, started or not, has applied what is visible now.
 
+        Trouble with the database that passes is waited out, as shards do.
+
         Args:
             timeout: seconds; None waits for ever.
 
         Raises:
             StaleResultsError: time ran out, or a shard has failed; lists every shard's place.
-            DatabaseError: PostgreSQL refused, or can't be reached.
+            DatabaseError: PostgreSQL refused, or couldn't be reached before time ran out.
         """
-        target = await self._store.highest_sequence()
-        shards = tuple(self._shards.values())
-        await wait_for_all(shards, target, timeout, self._settings.slow_polling_time)
+        wait = Wait(self._settings, self._log, math.inf if timeout is None else timeout)
+        await wait.for_all(tuple(self._shards.values()), self._store.highest_sequence)
 
     async def wait_for(self, name_or_type: Any, sequence: int) -> None:
         """Wait until a shard's progress is at or above a sequence; bound it by a cancel scope.
 
+        Trouble with the database that passes is waited out, as shards do.
+
         Raises:
             UnknownProjectionError: no asynchronous projection is called so.
-            DatabaseError: PostgreSQL refused, or can't be reached.
+            DatabaseError: PostgreSQL refused.
         """
-        shard = self._find(name_or_type)
-        await wait_for_one(shard, sequence, self._settings.slow_polling_time)
+        await Wait(self._settings, self._log).for_one(self._find(name_or_type), sequence)
 
     # -- inside ------------------------------------------------------------------------------
 

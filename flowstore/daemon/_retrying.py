@@ -1,6 +1,7 @@
 """Trouble with the database that passes: what it is, and waiting it out."""
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -53,18 +54,20 @@ class Patience:
         longest: seconds it grows to at most.
         logger: is told of every failed attempt.
         tell: is told why nothing moves, and an empty text once it does.
+        deadline: trio's time after which nothing is tried again.
     """
 
     shortest: float
     longest: float
     logger: logging.Logger
     tell: Callable[[str], None]
+    deadline: float = math.inf
 
     async def attempt(self, what: str, work: Callable[[], Awaitable[_T]]) -> _T:
         """Do the work, as often as it takes.
 
         Raises:
-            Exception: whatever the work raises that isn't passing.
+            Exception: whatever the work raises that isn't passing, or hasn't passed in time.
         """
         wait = self.shortest
         has_failed = False
@@ -73,13 +76,14 @@ class Patience:
             try:
                 result = await work()
             except DatabaseError as error:
-                if not is_passing(error):
+                # An attempt that has waited for long for a silent network has waited enough.
+                again = max(trio.current_time() + self.shortest, begun + wait)
+                if not is_passing(error) or again > self.deadline:
                     raise
                 self.logger.warning("%s: %s; trying again in %.2g s", what, error, wait)
                 self.tell(f"the database failed while {what}: {error}")
                 has_failed = True
-                # An attempt that has waited for long for a silent network has waited enough.
-                await trio.sleep(max(self.shortest, begun + wait - trio.current_time()))
+                await trio.sleep_until(again)
                 wait = min(2 * wait, self.longest)
             else:
                 if has_failed:

@@ -4,12 +4,13 @@ from contextlib import aclosing, asynccontextmanager
 from uuid import uuid4
 
 import attrs
+import psycopg
 import pytest
 import trio
 from psycopg import sql
 
 from flowstore.daemon import DaemonSettings
-from flowstore.errors import StaleResultsError
+from flowstore.errors import DatabaseUnavailableError, StaleResultsError
 from flowstore.postgres import Connection
 from flowstore.projections import AsyncOptions
 
@@ -36,6 +37,20 @@ async def open_append(dsn, schema):
             ).format(sql.Identifier(schema, "events"))
         )
         yield connection
+
+
+async def end_who_waits_for(dsn, holder, table):
+    """End the connection of a statement that waits for the table, as a server's restart would."""
+    waiting = (
+        "select pg_terminate_backend(pid) from pg_stat_activity"
+        " where wait_event_type = 'Lock' and query like %s and %s = any(pg_blocking_pids(pid))"
+    )
+    pattern = f"%{table}%"
+    with psycopg.connect(dsn, autocommit=True) as other, trio.fail_after(15):
+        ended = 0
+        while not ended:
+            await trio.sleep(0.01)
+            ended = len(other.execute(waiting, (pattern, holder.info.backend_pid)).fetchall())
 
 
 @pytest.fixture
@@ -169,6 +184,46 @@ async def test_appends_after_the_call_do_not_move_the_target(store, recorder):
         with trio.fail_after(10):
             await daemon.wait_for_non_stale_results()
         nursery.cancel_scope.cancel()
+
+
+async def test_a_wait_outlives_a_connection_that_ends_while_it_looks_for_its_target(
+    store, recorder, pg_dsn, schema
+):
+    await append(store, 2)
+    async with store.build_projection_daemon() as daemon, trio.open_nursery() as nursery:
+        await daemon.catch_up()
+        with psycopg.connect(pg_dsn) as holder, trio.fail_after(20):
+            holder.execute(f"lock table {schema}.events in access exclusive mode")
+            nursery.start_soon(daemon.wait_for_non_stale_results)
+            await end_who_waits_for(pg_dsn, holder, "events")
+
+
+async def test_a_wait_outlives_a_connection_that_ends_while_it_looks_where_a_shard_stands(
+    store, recorder, pg_dsn, schema
+):
+    await append(store, 2)
+    async with (
+        store.build_projection_daemon() as daemon,
+        store.build_projection_daemon() as elsewhere,
+        trio.open_nursery() as nursery,
+    ):
+        await elsewhere.catch_up()
+        with psycopg.connect(pg_dsn) as holder, trio.fail_after(20):
+            holder.execute(f"lock table {schema}.progress in access exclusive mode")
+            nursery.start_soon(daemon.wait_for, "recorder", 2)
+            await end_who_waits_for(pg_dsn, holder, "progress")
+
+
+async def test_a_wait_whose_time_runs_out_before_its_target_is_found_says_why(
+    store, recorder, pg_dsn, schema
+):
+    await append(store, 2)
+    async with store.build_projection_daemon() as daemon, trio.open_nursery() as nursery:
+        with psycopg.connect(pg_dsn) as holder:
+            holder.execute(f"lock table {schema}.events in access exclusive mode")
+            nursery.start_soon(end_who_waits_for, pg_dsn, holder, "events")
+            with trio.fail_after(20), pytest.raises(DatabaseUnavailableError):
+                await daemon.wait_for_non_stale_results(timeout=0)
 
 
 async def test_an_open_append_delays_the_wait_and_does_not_shorten_it(
