@@ -6,7 +6,8 @@ from flowstore.postgres._beside import plain_nursery
 from flowstore.postgres._connection import Connection
 from flowstore.postgres._embedded import embedded_postgres
 from flowstore.postgres._errors import redact, translate_errors
-from flowstore.postgres._pool import Pool, PoolSettings
+from flowstore.postgres._pool import Pool
+from flowstore.postgres._pooled import PoolSettings
 
 __all__ = [
     "Backend",

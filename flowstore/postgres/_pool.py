@@ -19,6 +19,7 @@ from flowstore.postgres._beside import beside
 from flowstore.postgres._connection import APPLICATION_NAME, Connection
 from flowstore.postgres._errors import redact
 from flowstore.postgres._interrupt import logger
+from flowstore.postgres._pooled import Birth, PoolSettings, Spare, session_of
 from flowstore.postgres._waiting import ready_now
 from flowstore.postgres._watch import watch
 
@@ -34,42 +35,6 @@ SHORTEST_GRACE: Final = 0.5
 """Seconds in which a statement of that is to be stopped."""
 SHORTEST_ROUND: Final = 0.01
 """Seconds between two rounds of the housekeeper at least, however short lives are."""
-
-
-@attrs.frozen(kw_only=True)
-class PoolSettings:
-    """How a pool treats its connections; times in seconds.
-
-    Attributes:
-        acquire_timeout: how long a task waits for a free connection.
-        max_lifetime: how old a connection gets; each one's life is up to 5 % shorter, so that
-            those opened together don't close together.
-        max_idle: how long a connection beyond `min_size` stays open unused.
-        check_after: how long a connection may be unused before it is asked whether it is alive.
-        prepare_threshold: after how many runs a statement is prepared; 0 at once, None never.
-    """
-
-    acquire_timeout: float = 30.0
-    max_lifetime: float = 3600.0
-    max_idle: float = 300.0
-    check_after: float = 30.0
-    prepare_threshold: int | None = 1
-
-
-@attrs.frozen
-class _Spare:
-    """A connection nobody uses, and the time since when."""
-
-    connection: Connection
-    since: float
-
-
-@attrs.frozen
-class _Birth:
-    """What a connection was given when it was opened: its time to close, its session."""
-
-    expires: float
-    session: object
 
 
 class Pool:
@@ -101,8 +66,8 @@ class Pool:
         self._application_name = application_name
         self._settings = settings
         self._limit = trio.CapacityLimiter(max_size)
-        self._spare: deque[_Spare] = deque()  # longest unused first
-        self._births: dict[Connection, _Birth] = {}  # of every open connection
+        self._spare: deque[Spare] = deque()  # longest unused first
+        self._births: dict[Connection, Birth] = {}  # of every open connection
         self._closed = False
 
     def __repr__(self) -> str:
@@ -225,7 +190,7 @@ class Pool:
             raise
         lifetime = self._settings.max_lifetime * random.uniform(0.95, 1.0)  # noqa: S311 - no secret
         expires = trio.current_time() + lifetime
-        self._births[connection] = _Birth(expires, _session_of(connection))
+        self._births[connection] = Birth(expires, session_of(connection))
         return connection
 
     async def _make_ready(self, connection: Connection) -> None:
@@ -255,7 +220,7 @@ class Pool:
                 return spare.connection
         return None
 
-    async def _is_alive(self, spare: _Spare) -> bool:
+    async def _is_alive(self, spare: Spare) -> bool:
         connection = spare.connection
         if connection.closed or self._is_expired(connection):
             return False
@@ -299,14 +264,14 @@ class Pool:
             and connection.info.transaction_status == IDLE
             and not connection.in_pipeline
             and not connection.lock.locked()
-            and _session_of(connection) == self._births[connection].session
+            and session_of(connection) == self._births[connection].session
         )
 
     def _is_expired(self, connection: Connection) -> bool:
         return trio.current_time() >= self._births[connection].expires
 
     def _shelve(self, connection: Connection) -> None:
-        self._spare.append(_Spare(connection, trio.current_time()))
+        self._spare.append(Spare(connection, trio.current_time()))
 
     def _discard(self, connection: Connection) -> None:
         del self._births[connection]
@@ -336,7 +301,7 @@ class Pool:
     def _close_the_old(self, min_size: int) -> None:
         oldest = trio.current_time() - self._settings.max_idle
         surplus = len(self._spare) - min_size
-        kept: deque[_Spare] = deque()
+        kept: deque[Spare] = deque()
         for spare in self._spare:
             idle = surplus > 0 and spare.since <= oldest
             surplus -= idle
@@ -371,16 +336,3 @@ class _Loan:
         connection, self._connection = self._connection, None
         if connection is not None:
             await self._pool.take_back(self, connection)
-
-
-def _session_of(connection: Connection) -> object:
-    """What a borrower may change about a connection with effect on the next one."""
-    return (
-        connection.autocommit,
-        connection.isolation_level,
-        connection.read_only,
-        connection.deferrable,
-        connection.prepare_threshold,
-        connection.row_factory,
-        connection.cursor_factory,
-    )
