@@ -52,11 +52,13 @@ async def open_store(
 
     Raises:
         ValueError: both `dsn` and `data_dir` were given.
+        TypeError: `dsn` is no text, or `options` are no `StoreOptions`.
         EmbeddedServerError: no server can be found or started.
         SchemaError: the schema is missing and may not be created, or isn't what is needed.
         RegistrationError: a document type or projection can't be kept.
         DatabaseError: PostgreSQL refused, or can't be reached.
     """
+    _check_types(dsn, options)
     if dsn is not None and data_dir is not None:
         message = "give open_store a dsn or a data_dir, not both: data_dir is the embedded server's"
         raise ValueError(message)
@@ -70,3 +72,14 @@ async def open_store(
         open_event_store(embedded, options, cls=Store) as store,
     ):
         yield store
+
+
+def _check_types(dsn: object, options: object) -> None:
+    if dsn is not None and not isinstance(dsn, str):
+        message = (
+            f"dsn={dsn!r}: give open_store a connection string, or None for the environment's or an"
+            " embedded server; options come second: open_store(None, options)"
+        )
+        raise TypeError(message)
+    if options is not None and not isinstance(options, StoreOptions):
+        raise TypeError(f"options={options!r}: give open_store StoreOptions, or None for defaults")

@@ -131,11 +131,11 @@ def milliseconds(seconds: Any) -> int | None:
     """Give the time to wait for a lock in milliseconds; None waits for as long as it takes.
 
     Raises:
-        InvalidEventError: it isn't positive.
+        InvalidEventError: it isn't a positive number.
     """
     if seconds is None or seconds == math.inf:
         return None
-    if not seconds > 0:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
         raise InvalidEventError(
             f"lock_timeout={seconds!r}: give the seconds to wait, more than 0, or None to wait for"
             " as long as it takes"

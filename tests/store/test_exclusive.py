@@ -201,8 +201,9 @@ async def test_several_streams_documents_and_sql_commit_with_the_locks(store, st
     await deposit(store, other, 1)
     async with store.session() as session:
         await session.events.append_exclusive(stream_id, Deposited(3))
-        with pytest.raises(InvalidEventError, match="lock_timeout"):
-            await session.events.append_exclusive(other, Deposited(2), lock_timeout=0)
+        for wrong in (0, -1, True, "5", float("nan")):
+            with pytest.raises(InvalidEventError, match=f"lock_timeout={wrong!r}"):
+                await session.events.append_exclusive(other, Deposited(2), lock_timeout=wrong)
         await session.events.append_exclusive(other, Deposited(2), lock_timeout=5)
         session.store(Note("a"))
         session.execute(f"create table {schema}.flat as select 1 as a")
