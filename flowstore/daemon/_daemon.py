@@ -81,6 +81,7 @@ class ProjectionDaemon:
             self._board,
             log,
             pages=self._pages,
+            commits=commits,
             starter=self._starter,
         )
 

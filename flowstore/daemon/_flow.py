@@ -9,17 +9,17 @@ import attrs
 import trio
 
 from flowstore.blocks import ActionBlock, Network, SourceBlock, pipe
-from flowstore.daemon._applier import Applier
+from flowstore.daemon._applier import Applier, Target
 from flowstore.daemon._mark import Marks
 from flowstore.daemon._pipeline import group_by_stream, read_pages
 from flowstore.daemon._reasons import InHand
 from flowstore.daemon._retrying import Patience
 from flowstore.daemon._settings import DaemonSettings
 from flowstore.daemon._sharing import SharedPages
-from flowstore.daemon._spans import Folding
+from flowstore.daemon._spans import Folding, SpanFailedError, failed_span
 from flowstore.events import EventBatch, EventPage
 from flowstore.projections import IProjection, only_folds, produced_by
-from flowstore.store import Claim, EventStore, HeldDocuments
+from flowstore.store import Claim, HeldDocuments
 
 __all__ = ["Flow", "Leg"]
 
@@ -58,7 +58,7 @@ class Flow:
     that fail on the upper one.
 
     Attributes:
-        store: where events are, and effects go.
+        store: where effects and progress go: a store, or a rebuild's shadow.
         projection: what is applied.
         settings: the daemon's.
         pages: fetches for all shards.
@@ -69,7 +69,7 @@ class Flow:
         log: is told of what fails after a commit.
     """
 
-    store: EventStore
+    store: Target
     projection: IProjection
     settings: DaemonSettings
     pages: SharedPages
@@ -91,6 +91,32 @@ class Flow:
             )
             network.add(pipe(source, group_by_stream(), folding.block(), commit))
         return source
+
+    async def run(self, leg: Leg) -> None:
+        """Run to a leg's ceiling; pages that fail together are applied one by one.
+
+        Raises:
+            Exception: what the projection raised, as `EventFailedError`; trouble with the database.
+        """
+        whole = leg.ceiling
+        while failed := await self._run(leg):
+            self.log.info("%s; applying them one by one", failed)
+            await self._run(await self._onward(leg, ceiling=failed.ceiling, careful=True))
+            leg = await self._onward(leg, ceiling=whole, careful=False)
+
+    async def _run(self, leg: Leg) -> SpanFailedError | None:
+        try:
+            async with Network(name=self.projection.name) as network:
+                self.assemble(network, leg)
+        except Exception as error:  # noqa: BLE001  raised again but for a span that failed
+            return failed_span(error)
+        return None
+
+    async def _onward(self, leg: Leg, *, ceiling: float, careful: bool) -> Leg:
+        leg = await self.after(leg, ceiling=ceiling, careful=careful)
+        # A span may have been committed, and cancelled before it could say so.
+        self.committed(leg.claim.sequence)
+        return leg
 
     async def after(self, leg: Leg, *, ceiling: float, careful: bool) -> Leg:
         """Make the leg that goes on where the shard stands now.

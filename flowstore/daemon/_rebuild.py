@@ -9,17 +9,13 @@ from typing import Final
 import attrs
 import trio
 
-from flowstore.blocks import ActionBlock, SourceBlock, run
-from flowstore.daemon._applier import Applier, EventFailedError, Target
+from flowstore.daemon._applier import EventFailedError
 from flowstore.daemon._aside import Starter
 from flowstore.daemon._claiming import first_place
 from flowstore.daemon._estimate import Estimate, Running
+from flowstore.daemon._filling import Filling
 from flowstore.daemon._groups import bare
 from flowstore.daemon._lease import LeaseLostError
-from flowstore.daemon._mark import FreshMarks
-from flowstore.daemon._pipeline import group_by_stream, read_pages
-from flowstore.daemon._reasons import InHand
-from flowstore.daemon._retrying import Patience
 from flowstore.daemon._settings import DaemonSettings
 from flowstore.daemon._shard import Shard, ShardStoppedError
 from flowstore.daemon._sharing import SharedPages
@@ -27,7 +23,7 @@ from flowstore.daemon._status import ShardStatus, StatusBoard
 from flowstore.errors import DatabaseError, ProgressConflictError, RebuildError
 from flowstore.events import EventBatch, group_by_stream_id
 from flowstore.projections import IProjection, Registration
-from flowstore.store import Claim, EventStore, HeldReplay, NoShadowError, Shadow
+from flowstore.store import EventStore, HeldReplay, NoShadowError, Shadow
 
 __all__ = ["Rebuilder"]
 
@@ -52,6 +48,7 @@ class Rebuilder:
         log: logging.Logger,
         *,
         pages: SharedPages,
+        commits: trio.CapacityLimiter,
         starter: Starter,
     ) -> None:
         self._store = store
@@ -59,8 +56,15 @@ class Rebuilder:
         self._shards = shards
         self._board = board
         self._log = log
-        self._pages = pages
         self._starter = starter
+        self._filling = Filling(
+            store=store,
+            settings=settings,
+            pages=pages,
+            commits=commits,
+            tell=self._tell,
+            log=log,
+        )
         self._turns: dict[str, trio.Lock] = {}
         self._running: dict[str, Running] = {}
 
@@ -125,19 +129,19 @@ class Rebuilder:
                     await self._come_near(shadow, running)
                     async with self._starter.aside(shard):
                         ceiling = max(await self._store.highest_sequence(), await shard.look_up())
-                        await self._fill(shadow, running, ceiling)
+                        await self._filling.fill(shadow, running, ceiling)
                         await self._put_in_place(shadow, running)
                         await shard.look_up()
 
     async def _put_in_place(self, shadow: Shadow, running: Running) -> None:
-        patience = self._patience(running)
+        patience = self._filling.patience(running)
         while True:
             swap = partial(self._store.rebuilding.swap, shadow, running.progress)
             place = await patience.attempt("putting the rebuilt view in place", swap)
             if place <= running.progress:
                 return
             # Another process runs the shard: what its readers have seen must not be taken back.
-            await self._fill(shadow, running, place)
+            await self._filling.fill(shadow, running, place)
 
     # -- inline ------------------------------------------------------------------------------
 
@@ -172,15 +176,15 @@ class Rebuilder:
             async with rebuilding.holding_appends(projection, shadow, floor) as held:
                 await self._apply_held(held, projection, running, floor)
 
-        await self._patience(running).attempt("rebuilding an inline projection", attempt)
+        await self._filling.patience(running).attempt("rebuilding an inline projection", attempt)
 
     async def _apply_held(
         self, held: HeldReplay, projection: IProjection, running: Running, floor: int
     ) -> None:
         end = await held.highest_sequence()
-        applier = self._applier(held, projection, await held.standing(), running)
+        applier = self._filling.applier(held, projection, await held.standing(), running)
         at = floor
-        self._aim(running, end, at)
+        self._filling.aim(running, end, at)
         while at < end:
             page = await held.fetch_page(at, end, max_bytes=self._settings.page_bytes)
             streams = group_by_stream_id(page.events)
@@ -240,67 +244,15 @@ class Rebuilder:
         for _ in range(_ROUNDS):
             ceiling = await self._store.highest_sequence()
             left = ceiling - running.progress
-            await self._fill(shadow, running, ceiling)
+            await self._filling.fill(shadow, running, ceiling)
             if left <= shadow.projection.async_options.page_size:
                 return
-
-    async def _fill(self, shadow: Shadow, running: Running, ceiling: int) -> None:
-        """Bring a shadow to a ceiling; one that is above it stays."""
-        projection = shadow.projection
-        self._aim(running, ceiling, running.progress)
-        pages = partial(
-            read_pages,
-            FreshMarks(self._store, self._settings),
-            self._pages.reading(projection, running.progress, InHand()),
-            floor=running.progress,
-            ceiling=ceiling,
-            patience=self._patience(running),
-        )
-        applier = self._applier(shadow, projection, shadow.claim, running)
-        applier.patience = self._patience(running)
-        ahead = self._settings.pages_ahead
-        await run(
-            SourceBlock(pages, bounded_capacity=ahead, name="fetch, decode"),
-            group_by_stream(),
-            ActionBlock(applier.apply, bounded_capacity=1, name="apply, commit"),
-        )
-
-    def _applier(
-        self, target: Target, projection: IProjection, claim: Claim, running: Running
-    ) -> Applier:
-        def committed(progress: int) -> None:
-            running.progress = progress
-            self._tell(running)
-
-        return Applier(
-            target,
-            projection,
-            claim,
-            on_error=projection.async_options.on_rebuild_error,
-            rebuilding=True,
-            committed=committed,
-            log=self._log,
-        )
 
     # -- inside ------------------------------------------------------------------------------
 
     def _turn(self, name: str) -> trio.Lock:
         """Give what one rebuild of a projection at a time holds."""
         return self._turns.setdefault(name, trio.Lock())
-
-    def _patience(self, running: Running) -> Patience:
-        def say(reason: str) -> None:
-            running.reason = reason
-            self._tell(running)
-
-        settings = self._settings
-        return Patience(settings.retry_time, settings.longest_retry_time, self._log, say)
-
-    def _aim(self, running: Running, ceiling: int, progress: int) -> None:
-        """Set a rebuild's target; what it foretells the time by stays."""
-        running.estimate = attrs.evolve(running.estimate, ceiling=max(ceiling, progress))
-        running.progress = progress
-        self._tell(running)
 
     @contextmanager
     def _telling(self, name: str, ceiling: int) -> Generator[Running]:

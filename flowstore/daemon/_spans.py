@@ -13,12 +13,12 @@ import attrs
 import trio
 
 from flowstore.blocks import StreamBlock
-from flowstore.daemon._applier import Applier, by_tenant
+from flowstore.daemon._applier import Applier, Target, by_tenant
 from flowstore.daemon._reasons import InHand
 from flowstore.errors import FlowstoreError, ProgressConflictError
 from flowstore.events import EventBatch, EventStream
 from flowstore.projections import IProjection, apply_projection
-from flowstore.store import EventStore, HeldDocuments, Written
+from flowstore.store import HeldDocuments, Written
 
 __all__ = ["Folding", "Span", "SpanFailedError", "failed_span"]
 
@@ -86,7 +86,7 @@ class Folding:
         in_hand: is told what is being done.
     """
 
-    store: EventStore
+    store: Target
     projection: IProjection
     applier: Applier
     held: HeldDocuments

@@ -1019,3 +1019,27 @@ async def test_inline_and_live_projections_are_told_apart(opening):
         async with store.build_projection_daemon() as daemon:
             with pytest.raises(Exception, match="live"):
                 await daemon.rebuild(Label, swap=True)
+
+
+async def test_a_swap_commits_many_pages_as_one(filled):
+    """As a rebuild in place does: page by page it would write each document over and over."""
+    async with filled.connection() as connection:
+        for statement in (
+            "create table {} (sequence bigint)",
+            "create function {}() returns trigger language plpgsql as"
+            " $$ begin insert into {} values (new.sequence); return null; end $$",
+        ):
+            await connection.execute(table(filled, statement, "moves"))
+        moved = table(filled, "execute function {}()", "moves").decode()
+        await connection.execute(
+            table(
+                filled,
+                "create trigger moves after update on {} for each row"
+                f" when (new.shard like 'shadow %' and new.sequence > old.sequence) {moved}",
+                "progress",
+            )
+        )
+    async with filled.build_projection_daemon() as daemon:
+        await daemon.rebuild(Total, swap=True)
+    assert await fetch(filled, table(filled, "select sequence from {}", "moves")) == [(30,)]
+    assert await totals(filled) == await expected(filled)
