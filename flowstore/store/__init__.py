@@ -1,6 +1,6 @@
 """Streams of events, documents, and the sessions that write both together."""
 
-from flowstore.store._document_session import DocumentSession, ProjectionUnit
+from flowstore.store._document_session import DocumentSession
 from flowstore.store._document_types import DocumentType, DocumentTypes
 from flowstore.store._event_operations import EventOperations
 from flowstore.store._feed import OpenAppend
@@ -10,6 +10,7 @@ from flowstore.store._leases import LeaseSession, Taking
 from flowstore.store._opening import open_event_store
 from flowstore.store._options import StoreOptions
 from flowstore.store._progress import Claim
+from flowstore.store._projection_unit import ProjectionUnit
 from flowstore.store._rebuilding import HeldReplay, Rebuilding
 from flowstore.store._schema_commands import (
     apply_schema,

@@ -16,10 +16,10 @@ from flowstore.errors import (
 from flowstore.events import Event
 from flowstore.postgres import Connection, translate_errors
 from flowstore.store._append import APPEND, Appended, AppendPlan, plan_append
-from flowstore.store._document_session import ProjectionUnit
 from flowstore.store._engine import Engine
 from flowstore.store._inline import apply_inline
 from flowstore.store._locks import HeldLocks
+from flowstore.store._projection_unit import ProjectionUnit
 from flowstore.store._queue import (
     ArchiveStream,
     ChangeRow,

@@ -10,8 +10,8 @@ from flowstore.projections import (
     apply_projection,
     produced_by,
 )
-from flowstore.store._document_session import ProjectionUnit
 from flowstore.store._engine import Engine
+from flowstore.store._projection_unit import ProjectionUnit
 from flowstore.store._queue import Queue
 
 __all__ = ["apply_inline"]

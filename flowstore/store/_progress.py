@@ -13,9 +13,9 @@ from flowstore.postgres import translate_errors
 from flowstore.projections import IProjection, produced_by, shard_name
 from flowstore.store import _arrays
 from flowstore.store._commit import operation_statements, see_to_tables
-from flowstore.store._document_session import ProjectionUnit
 from flowstore.store._engine import Engine
 from flowstore.store._names import stored_tenant
+from flowstore.store._projection_unit import ProjectionUnit
 from flowstore.store._queue import Queue, StoreDocument, in_batches
 from flowstore.store._refusals import facts_of
 from flowstore.store._statements import Statement, fetch_rows, lend_again, run_as_one

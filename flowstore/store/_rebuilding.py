@@ -12,10 +12,10 @@ from flowstore.events import DeadLetter, EventPage
 from flowstore.postgres import Connection, translate_errors
 from flowstore.projections import IProjection, shard_name
 from flowstore.store._commit import operation_statements, see_to_tables
-from flowstore.store._document_session import ProjectionUnit
 from flowstore.store._engine import Engine
 from flowstore.store._feed import Feed
 from flowstore.store._progress import Claim, set_aside, tear_down
+from flowstore.store._projection_unit import ProjectionUnit
 from flowstore.store._shadow import Shadow, forget_shadows, open_shadow
 from flowstore.store._statements import lend_again
 

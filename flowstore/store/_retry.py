@@ -8,9 +8,9 @@ from flowstore.events import DeadLetter, Event, group_by_stream_id
 from flowstore.postgres import Connection, translate_errors
 from flowstore.projections import IProjection, apply_projection
 from flowstore.store._commit import operation_statements, see_to_tables
-from flowstore.store._document_session import ProjectionUnit
 from flowstore.store._engine import Engine
 from flowstore.store._names import stored_tenant
+from flowstore.store._projection_unit import ProjectionUnit
 from flowstore.store._rows import decode_row
 from flowstore.store._statements import lend_again
 

@@ -20,10 +20,10 @@ from flowstore.projections import (
     produced_by,
     shard_name,
 )
-from flowstore.store._document_session import ProjectionUnit
 from flowstore.store._engine import Engine
 from flowstore.store._merging import Merging
 from flowstore.store._progress import Claim, claim_shard, commit_page, read_standing
+from flowstore.store._projection_unit import ProjectionUnit
 from flowstore.store._schema import lock_schema
 from flowstore.store._shadow_unit import NoShadowError, Places, ShadowUnit, shadow_table
 from flowstore.store._statements import lend_again

@@ -8,8 +8,8 @@ import attrs
 
 from flowstore.errors import FlowstoreError
 from flowstore.projections import RowChange, Table
-from flowstore.store._document_session import ProjectionUnit
 from flowstore.store._document_types import DocumentType
+from flowstore.store._projection_unit import ProjectionUnit
 
 __all__ = ["NoShadowError", "Places", "ShadowUnit", "shadow_table"]
 

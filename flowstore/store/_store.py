@@ -10,7 +10,6 @@ import attrs
 from flowstore.events import DeadLetter, EventPage
 from flowstore.postgres import Connection, redact
 from flowstore.projections import IProjection, produced_by, shard_name
-from flowstore.store._document_session import ProjectionUnit
 from flowstore.store._durability import durability_warnings
 from flowstore.store._feed import OpenAppend
 from flowstore.store._leases import LeaseSession, end_commits, is_leased, open_leases
@@ -24,6 +23,7 @@ from flowstore.store._progress import (
     read_standing,
     tear_down,
 )
+from flowstore.store._projection_unit import ProjectionUnit
 from flowstore.store._queue import Queue
 from flowstore.store._rebuilding import Rebuilding
 from flowstore.store._session import Session, open_session, run_callbacks

@@ -8,10 +8,10 @@ import attrs
 from flowstore.errors import ProgressConflictError, ShardEditedError
 from flowstore.events import DeadLetter, group_by_stream_id
 from flowstore.projections import IProjection, apply_projection, produced_by, shard_name
-from flowstore.store._document_session import ProjectionUnit
 from flowstore.store._engine import Engine
 from flowstore.store._names import stored_tenant
 from flowstore.store._progress import Claim, storable
+from flowstore.store._projection_unit import ProjectionUnit
 from flowstore.store._queue import Queue
 from flowstore.store._retry import event_gone
 from flowstore.store._rows import decode_row

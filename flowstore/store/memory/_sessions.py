@@ -7,8 +7,9 @@ from typing import Any, LiteralString, NoReturn, TypeVar, cast
 import attrs
 
 from flowstore.projections import Table
-from flowstore.store._document_session import DocumentSession, ProjectionUnit
+from flowstore.store._document_session import DocumentSession
 from flowstore.store._document_types import DocumentId, DocumentType
+from flowstore.store._projection_unit import ProjectionUnit
 from flowstore.store._statements import Lend, Row
 from flowstore.store.memory._database import Transaction, View
 from flowstore.store.memory._errors import NotInMemoryError

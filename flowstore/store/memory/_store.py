@@ -11,12 +11,12 @@ import attrs
 from flowstore.events import DeadLetter, Event, StreamId
 from flowstore.projections import IProjection, produced_by, shard_name
 from flowstore.store._bulk import DocumentSource, OnConflict
-from flowstore.store._document_session import ProjectionUnit
 from flowstore.store._files import ExportTarget, ImportSource, read_chunks
 from flowstore.store._leases import LeaseSession
 from flowstore.store._new_events import EventMarks
 from flowstore.store._options import StoreOptions
 from flowstore.store._progress import Claim
+from flowstore.store._projection_unit import ProjectionUnit
 from flowstore.store._queue import Queue
 from flowstore.store._rebuilding import Rebuilding
 from flowstore.store._session import Session, run_callbacks
