@@ -24,7 +24,10 @@ DURABILITY_OFF = {"fsync": False, "synchronous_commit": False, "full_page_writes
 PREPARED = {"max_prepared_transactions": 20}
 """Off by default, and then nothing tells what a prepared append does to the high-water mark."""
 
+# A busy machine is slow, and no test fails for it.
+settings.register_profile("untimed", settings(), deadline=None)
 settings.register_profile("soak", max_examples=1000, deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

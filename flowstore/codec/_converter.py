@@ -1,12 +1,14 @@
 """What a class means as JSON: cattrs, and the standard types that it leaves to us."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from datetime import time, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast, get_origin
 from uuid import UUID
 
+import attrs
 from cattrs import Converter
 from cattrs.cols import (
     is_any_set,  # pyright: ignore[reportUnknownVariableType]  # untyped there
@@ -14,6 +16,7 @@ from cattrs.cols import (
 )
 from cattrs.preconf.json import make_converter as make_json_converter
 
+from flowstore.codec._problems import MisfitError
 from flowstore.codec._structs import register_structs
 
 __all__ = ["make_converter"]
@@ -39,6 +42,7 @@ def make_converter() -> Converter:
     converter.register_unstructure_hook(timedelta, _from_timedelta)
     converter.register_structure_hook(timedelta, _to_timedelta)
     converter.register_unstructure_hook_factory(_is_set, _set_factory)
+    converter.register_structure_hook_factory(_has_fields, _from_object)
     register_structs(converter)
     return converter
 
@@ -62,6 +66,28 @@ def _from_timedelta(value: timedelta) -> int:
 
 def _to_timedelta(value: Any, _: Any) -> timedelta:
     return timedelta(microseconds=value)
+
+
+def _has_fields(kind: Any) -> bool:
+    kind = get_origin(kind) or kind
+    return attrs.has(kind) or is_dataclass(kind)
+
+
+def _from_object(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
+    """Read a class as cattrs does, but from nothing else than an object.
+
+    Of a list or a text cattrs would make an instance whose fields all have their defaults.
+    """
+    structure = converter.gen_structure_attrs_fromdict(kind)
+
+    def from_object(value: Any, wanted: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise MisfitError(
+                f"{kind.__name__} is read from a JSON object, and {value!r} isn't one"
+            )
+        return structure(cast("Mapping[str, Any]", value), wanted)
+
+    return from_object
 
 
 def _is_set(kind: Any) -> bool:

@@ -1,5 +1,6 @@
 """What the database would refuse is refused before, and said in words."""
 
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -206,3 +207,23 @@ def test_a_value_too_deep_for_the_interpreter_is_refused():
     registry.converter.register_unstructure_hook(Noted, lambda noted: noted.note)
     with pytest.raises(InvalidEventError, match="too deeply"):
         EventCodec(registry).encode(Noted(note))
+
+
+@attrs.frozen
+class Easy:
+    by: int = 1
+
+
+@dataclass
+class Plain:
+    easy: Easy = Easy()
+
+
+@pytest.mark.parametrize("text", ["[1]", "[]", '"by"', "null", "3", '{"easy": ["by"]}'])
+def test_what_is_no_object_is_no_instance_with_all_its_defaults(text):
+    registry = EventRegistry()
+    registry.add_types(Plain)
+    with pytest.raises(InvalidEventError, match=r"doesn't fit Plain: .*read from a JSON object"):
+        EventCodec(registry).decode("plain", text)
+    with pytest.raises(InvalidDocumentError, match="read from a JSON object"):
+        DocumentCodec(make_converter()).decode(Plain, text)

@@ -1026,8 +1026,10 @@ async def test_a_swap_commits_many_pages_as_one(filled):
     async with filled.connection() as connection:
         for statement in (
             "create table {} (sequence bigint)",
-            "create function {}() returns trigger language plpgsql as"
-            " $$ begin insert into {} values (new.sequence); return null; end $$",
+            (
+                "create function {}() returns trigger language plpgsql as"
+                " $$ begin insert into {} values (new.sequence); return null; end $$"
+            ),
         ):
             await connection.execute(table(filled, statement, "moves"))
         moved = table(filled, "execute function {}()", "moves").decode()
