@@ -20,12 +20,13 @@ from cattrs import Converter
 
 from flowstore.codec._converter import make_converter
 
-__all__ = ["DirectReading", "else_by"]
+__all__ = ["DirectReading", "else_by", "untouched", "usual_options"]
 
 _Read: TypeAlias = Callable[[str | bytes], Any]
 
 _PLAIN: Final = frozenset({str, int, float, bool, UUID})
 """Times aren't among them: msgspec takes leap seconds, a lower-case 't', and rounds nanoseconds."""
+_OPTIONS: Final = ("forbid_extra_keys", "use_alias", "_prefer_attrib_converters")
 _COLLECTIONS: Final = frozenset({list, set, frozenset, tuple, dict})
 
 
@@ -40,9 +41,17 @@ _msgspec = _find_msgspec()
 
 
 @cache
-def _untouched() -> Converter:
+def untouched() -> Converter:
     """Give a converter to compare others with: nobody registers anything with it, so one will do."""
     return make_converter()
+
+
+def usual_options(converter: Converter, options: tuple[str, ...]) -> bool:
+    """Tell whether a converter is of the usual class, and its options are as usual."""
+    usual = untouched()
+    return type(converter) is type(usual) and all(
+        getattr(converter, option) == getattr(usual, option) for option in options
+    )
 
 
 class DirectReading:
@@ -54,25 +63,18 @@ class DirectReading:
 
     def __init__(self, converter: Converter) -> None:
         self._converter = converter
-        self._untouched = _untouched()
+        self._untouched = untouched()
 
     def reader(self, kind: type) -> _Read | None:
         """Give the function that reads a class from JSON text; None where only the converter can.
 
         The function raises for text that the converter has to look at: see `else_by`.
         """
-        if _msgspec is None or not self._has_usual_options():
+        if _msgspec is None or not usual_options(self._converter, _OPTIONS):
             return None
         if not (_is_class_of_fields(kind) and self._agree(kind, set())):
             return None
         return _msgspec.json.Decoder(kind).decode
-
-    def _has_usual_options(self) -> bool:
-        ours, usual = self._converter, self._untouched
-        return type(ours) is type(usual) and all(
-            getattr(ours, option) == getattr(usual, option)
-            for option in ("forbid_extra_keys", "use_alias", "_prefer_attrib_converters")
-        )
 
     def _agree(self, kind: Any, seen: set[type]) -> bool:
         """Tell whether both libraries read a type alike, all that it holds included."""

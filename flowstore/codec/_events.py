@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias, cast
 
 from flowstore.codec._direct import DirectReading, else_by
+from flowstore.codec._direct_writing import DirectWriting
 from flowstore.codec._hooks import Hooks
 from flowstore.codec._json import from_json, to_json
 from flowstore.codec._problems import problems
@@ -14,6 +15,7 @@ from flowstore.events import Compacted, RawEvent, is_builtin
 __all__ = ["EventCodec"]
 
 _Reader: TypeAlias = Callable[[str | bytes], Any]
+_Writer: TypeAlias = Callable[[Any], str | None]
 
 _NO_HEADERS: Final = "{}"
 
@@ -29,7 +31,9 @@ class EventCodec:
         self._registry = registry
         self._hooks = Hooks(registry.converter, InvalidEventError)
         self._direct = DirectReading(registry.converter)
+        self._direct_writing = DirectWriting(registry.converter, registry.limits)
         self._readers: dict[str, _Reader] = {}
+        self._writers: dict[type, _Writer | None] = {}
         self._hooks.put(Compacted, self._to_compacted, _from_compacted)
 
     def name_of(self, data: object) -> str:
@@ -59,7 +63,13 @@ class EventCodec:
             InvalidEventError: it can't be stored; the message names the type and the place.
             RegistrationError: an annotation of the type can't be resolved.
         """
-        what = type(data).__name__
+        kind = cast("type[Any]", type(data))
+        if kind not in self._writers:
+            self._writers[kind] = self._direct_writing.writer(kind)
+        write = self._writers[kind]
+        if write is not None and (text := write(data)) is not None:
+            return text
+        what = kind.__name__
         return to_json(
             self._hooks.unstructure(data),
             what=what,

@@ -11,13 +11,13 @@ import attrs
 
 from flowstore.errors import FlowstoreError, RegistrationError
 
-__all__ = ["EncodingLimits", "from_json", "to_json"]
+__all__ = ["EncodingLimits", "from_json", "plain_types", "quick_encode", "to_json"]
 
 _encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 _ESCAPED_NUL: Final = "\\u0000"
 
-_PLAIN: Final = frozenset({str, int, bool, NoneType})
+plain_types: Final = frozenset({str, int, bool, NoneType})
 """What msgspec writes letter for letter as `json` does. Floats aren't: it writes NaN as null, and
 1e16 shorter. Nor is what only msgspec would take, such as a datetime that a hook has left."""
 _CONTAINERS: Final = frozenset({dict, list})
@@ -33,7 +33,7 @@ def _find_quick_encode() -> Callable[[Any], bytes] | None:
         return None
 
 
-_quick_encode: Final = _find_quick_encode()
+quick_encode: Final = _find_quick_encode()
 
 
 def _check_positive(_: "EncodingLimits", attribute: "attrs.Attribute[int]", value: int) -> None:
@@ -96,9 +96,9 @@ def to_json(value: Any, *, what: str, limits: EncodingLimits, error: type[Flowst
 
 def _written(value: Any) -> tuple[str, int]:
     """Give the JSON text, and its length in bytes of UTF-8."""
-    if _quick_encode is not None and _is_plain(value, _SHALLOW):
+    if quick_encode is not None and _is_plain(value, _SHALLOW):
         try:
-            data = _quick_encode(value)
+            data = quick_encode(value)
         except (UnicodeEncodeError, OverflowError):
             pass  # half a surrogate pair, which is told of below; a number beyond 64 bits
         else:
@@ -110,14 +110,16 @@ def _written(value: Any) -> tuple[str, int]:
 def _is_plain(value: Any, levels: int) -> bool:
     """Tell whether a value is of exactly such types as are written alike, and is shallow."""
     kind = cast("type[Any]", type(value))
-    if kind in _PLAIN:
+    if kind in plain_types:
         return True
     if levels == 0 or kind not in _CONTAINERS:
         return False
     if kind is dict and not _TEXT.issuperset(map(type, value)):
         return False
     items = value if kind is list else value.values()
-    return _PLAIN.issuperset(map(type, items)) or all(_is_plain(item, levels - 1) for item in items)
+    return plain_types.issuperset(map(type, items)) or all(
+        _is_plain(item, levels - 1) for item in items
+    )
 
 
 def from_json(text: str | bytes, *, what: str, error: type[FlowstoreError]) -> Any:

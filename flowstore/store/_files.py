@@ -11,17 +11,26 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing, asynccontextmanager
+from itertools import islice
 from typing import Any, Final, Literal, TextIO, TypeAlias, cast
 
 import trio
 
 from flowstore.errors import InvalidEventError
 from flowstore.store._engine import Engine
-from flowstore.store._import import EVENTS_AT_ONCE
-from flowstore.store._incoming import Incoming, incoming_from_json, incoming_from_pair
+from flowstore.store._import import EVENTS_AT_ONCE, EVENTS_IN_PART
+from flowstore.store._incoming import Incoming, Intake, incoming_from_json
 from flowstore.store._statements import Row, Statement, fetch_rows
 
-__all__ = ["ExportTarget", "ImportSource", "each_of", "export_all", "read_chunks", "write_lines"]
+__all__ = [
+    "ExportTarget",
+    "ImportSource",
+    "each_of",
+    "export_all",
+    "is_at_hand",
+    "read_parts",
+    "write_lines",
+]
 
 ExportTarget: TypeAlias = "str | os.PathLike[str] | TextIO"
 ImportSource: TypeAlias = (
@@ -70,7 +79,7 @@ async def write_lines(target: ExportTarget, read: Callable[[int], Awaitable[Sequ
             floor, count = rows[-1][0], count + len(rows)
 
 
-async def read_chunks(
+async def read_parts(
     engine: Engine, tenant_id: str | None, source: ImportSource
 ) -> AsyncGenerator[Sequence[Incoming]]:
     """Yield what is to be imported, ready to be stored, in parts.
@@ -86,15 +95,27 @@ async def read_chunks(
                 yield chunk
         return
     pairs = cast("Iterable[Any] | AsyncIterable[Any]", source)
+    take = Intake(engine, tenant_id).take
+    if isinstance(pairs, Iterable) and not isinstance(pairs, AsyncIterable):
+        waiting = iter(pairs)
+        while part := [take(pair) for pair in islice(waiting, EVENTS_IN_PART)]:
+            yield part
+        return
     gathered: list[Incoming] = []
     async with aclosing(each_of(pairs)) as each:
         async for pair in each:
-            gathered.append(incoming_from_pair(engine, tenant_id, pair))
-            if len(gathered) == EVENTS_AT_ONCE:
+            gathered.append(take(pair))
+            if len(gathered) == EVENTS_IN_PART:
                 yield gathered
                 gathered = []
     if gathered:
         yield gathered
+
+
+def is_at_hand(source: ImportSource) -> bool:
+    """Tell whether nothing has to be waited for while a source is read."""
+    is_file = isinstance(source, (str, os.PathLike)) or hasattr(source, "read")
+    return not is_file and not isinstance(source, AsyncIterable)
 
 
 async def each_of(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any]:

@@ -5,11 +5,13 @@ import time
 from typing import Final
 from uuid import UUID
 
-__all__ = ["event_id_at", "new_event_id"]
+__all__ = ["event_id_at", "new_event_id", "new_event_ids"]
 
 _MARKS: Final = (0x7 << 76) | (0x2 << 62)
 """The bits that say version 7, and which variant of UUIDs."""
 _OTHERS: Final = ~((0xF << 76) | (0x3 << 62))
+_VERSION: Final = bytes(0x70 | byte & 0x0F for byte in range(256))
+_VARIANT: Final = bytes(0x80 | byte & 0x3F for byte in range(256))
 
 
 def new_event_id() -> UUID:
@@ -24,3 +26,21 @@ def new_event_id() -> UUID:
 def event_id_at(milliseconds: int, bits: int) -> UUID:
     """Make an identity of the milliseconds since 1970 and 80 bits, of which six are overwritten."""
     return UUID(int=((milliseconds << 80) | bits) & _OTHERS | _MARKS)
+
+
+def new_event_ids(count: int) -> list[bytes]:
+    """Draw so many identities at once, of one millisecond, as the 16 bytes of each.
+
+    Byte by byte for all of them: one by one they take longer than anything else of an import.
+    """
+    milliseconds = (time.time_ns() // 1_000_000).to_bytes(6, "big")
+    drawn = os.urandom(10 * count)
+    made = bytearray(16 * count)
+    for place, byte in enumerate(milliseconds):
+        made[place::16] = bytes((byte,)) * count
+    for place in range(10):
+        made[6 + place :: 16] = drawn[place * count : (place + 1) * count]
+    made[6::16] = made[6::16].translate(_VERSION)
+    made[8::16] = made[8::16].translate(_VARIANT)
+    whole = bytes(made)
+    return [whole[first : first + 16] for first in range(0, 16 * count, 16)]

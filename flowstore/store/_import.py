@@ -1,8 +1,9 @@
 """Importing events in bulk: by COPY, in the order of their source, all or none."""
 
 import re
-from collections.abc import AsyncIterator, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, Final
 from uuid import UUID
 
@@ -17,23 +18,22 @@ from flowstore.errors import (
 )
 from flowstore.postgres import Connection, translate_errors
 from flowstore.store import _arrays
+from flowstore.store._copy_rows import COPY, COPY_BEGIN, COPY_END, CopyRows
 from flowstore.store._engine import Engine
 from flowstore.store._incoming import Incoming, StreamKey
 
-__all__ = ["EVENTS_AT_ONCE", "Growing", "import_all"]
+__all__ = ["EVENTS_AT_ONCE", "EVENTS_IN_PART", "Growing", "import_all"]
 
 EVENTS_AT_ONCE: Final = 5_000
 """Events that are held in memory, and go in one COPY."""
+
+EVENTS_IN_PART: Final = 500
+"""Events that are made ready, and sent, without letting anybody else have a turn."""
 
 _CLOCK: Final = "select clock_timestamp()"
 _OPEN: Final = """
 select tenant, stream, version, archived
 from {schema}.open_streams(%s::text[], %s::{stream_ids}, %s::text[])"""
-_COPY: Final = """
-copy {schema}.events (
-    id, stream_id, version, type, data, timestamp,
-    headers, correlation_id, causation_id, user_name, tenant_id, skipped
-) from stdin"""
 _SETTLE: Final = """
 select {schema}.settle_streams(%s::text[], %s::{stream_ids}, %s::bigint[], %s::boolean[])"""
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -46,10 +46,12 @@ class Growing:
     Attributes:
         version: the version of its last event.
         archives: whether it is to be archived.
+        field: its identity as rows have it, once it was written.
     """
 
     version: int
     archives: bool = False
+    field: bytes = b""
 
     def place(self, event: Incoming) -> int:
         """Give an event its version.
@@ -73,10 +75,47 @@ class Growing:
         return version
 
 
-async def import_all(engine: Engine, chunks: AsyncIterator[Sequence[Incoming]]) -> int:
+@attrs.define(eq=False)
+class _Gathered:
+    """Gather parts of the source for the next COPY, at most `EVENTS_AT_ONCE` events and a part."""
+
+    _parts: AsyncIterator[Sequence[Incoming]]
+    _held: list[Sequence[Incoming]] = attrs.field(factory=list[Sequence[Incoming]], init=False)
+    _count: int = attrs.field(default=0, init=False)
+    _is_over: bool = attrs.field(default=False, init=False)
+
+    async def pull(self) -> None:
+        """Take another part of the source, if there is one and room for it."""
+        if self._is_over or self._count >= EVENTS_AT_ONCE:
+            return
+        try:
+            part = await anext(self._parts)
+        except StopAsyncIteration:
+            self._is_over = True
+        else:
+            self._held.append(part)
+            self._count += len(part)
+
+    async def take(self, *, whole: bool) -> Sequence[Sequence[Incoming]]:
+        """Give what is gathered, at least a part if there is any; as much as fits, if `whole`."""
+        while not self._is_over and (whole or not self._held) and self._count < EVENTS_AT_ONCE:
+            await self.pull()
+        taken, self._held, self._count = self._held, [], 0
+        return taken
+
+
+async def import_all(
+    engine: Engine, parts: AsyncIterator[Sequence[Incoming]], *, ahead: bool
+) -> int:
     """Write all events in one transaction.
 
     Streams stay locked, and the high-water mark stays below the first event, until the commit.
+
+    Args:
+        engine: the store's.
+        parts: the events, in order.
+        ahead: make parts ready while the server stores those before; for sources that nothing has
+            to be waited for in.
 
     Returns:
         How many they were.
@@ -89,60 +128,73 @@ async def import_all(engine: Engine, chunks: AsyncIterator[Sequence[Incoming]]) 
         DatabaseError: PostgreSQL refused, or can't be reached.
     """
     streams: dict[StreamKey, Growing] = {}
+    gathered = _Gathered(parts)
     count = 0
     with translate_errors(), _refused_events():
         async with engine.lend() as connection, connection.transaction():
-            async for chunk in chunks:
-                await _open_streams(engine, connection, chunk, streams)
-                await _copy(engine, connection, chunk, streams)
-                count += len(chunk)
+            while taken := await gathered.take(whole=not ahead):
+                events = chain.from_iterable(taken)
+                followed = await _follow(engine, connection, events, streams)
+                further = gathered if ahead else None
+                await _copy(engine, connection, taken, iter(followed), further)
+                count += sum(map(len, taken))
             await _settle(engine, connection, streams)
     return count
 
 
-async def _open_streams(
+async def _follow(
     engine: Engine,
     connection: Connection,
-    chunk: Iterable[Incoming],
+    events: Iterable[Incoming],
     streams: dict[StreamKey, Growing],
-) -> None:
+) -> list[Growing]:
+    """Give each event's stream, opening those that come for the first time."""
     new: dict[StreamKey, str | None] = {}
-    for event in chunk:
-        if event.key not in streams:
-            new.setdefault(event.key, event.stream_type)
-    if not new:
-        return
-    parameters = (*_key_arrays(engine, new), _arrays.texts(list(new.values())))
-    cursor = await connection.execute(engine.sql.statement(_OPEN), parameters, binary=True)
-    for tenant, stream_id, version, archived in await cursor.fetchall():
-        if archived:
-            raise StreamArchivedError(stream_id)
-        streams[tenant, stream_id] = Growing(version)
+    followed: list[Growing] = []
+    for event in events:
+        growing = streams.get(event.key)
+        if growing is None:
+            growing = streams[event.key] = Growing(0)
+            new[event.key] = event.stream_type
+        followed.append(growing)
+    if new:
+        parameters = (*_key_arrays(engine, new), _arrays.texts(list(new.values())))
+        cursor = await connection.execute(engine.sql.statement(_OPEN), parameters, binary=True)
+        for tenant, stream_id, version, archived in await cursor.fetchall():
+            if archived:
+                raise StreamArchivedError(stream_id)
+            streams[tenant, stream_id].version = version
+    return followed
 
 
 async def _copy(
     engine: Engine,
     connection: Connection,
-    chunk: Iterable[Incoming],
-    streams: dict[StreamKey, Growing],
+    parts: Sequence[Sequence[Incoming]],
+    followed: Iterator[Growing],
+    further: _Gathered | None,
 ) -> None:
+    """Write parts by one COPY; while the server stores one, a further one is made ready."""
     cursor = await connection.execute(_CLOCK)
-    (now,) = await cursor.fetchone() or (None,)
+    now: Any = (await cursor.fetchone() or (None,))[0]
+    rows = CopyRows(now, connection.info.encoding)
     # Placed before COPY begins: nothing can be refused halfway then but by the database.
-    rows = [_row(event, streams[event.key].place(event), now) for event in chunk]
-    async with cursor.copy(engine.sql.script(_COPY)) as copy:
-        for row in rows:
-            await copy.write_row(row)
+    blocks = [rows.write(part, _placed(part, followed)) for part in parts]
+    is_growing = sum(map(len, parts)) < EVENTS_AT_ONCE // 2
+    async with cursor.copy(engine.sql.script(COPY)) as copy:
+        await copy.write(COPY_BEGIN)
+        for block in blocks:
+            await copy.write(block)
+            if further is not None:
+                await further.pull()
+                if is_growing:
+                    await further.pull()
+        await copy.write(COPY_END)
 
 
-def _row(event: Incoming, version: int, now: Any) -> tuple[Any, ...]:
-    tenant, stream_id = event.key
-    return (
-        *(event.event_id, stream_id, version, event.type_name, event.data),
-        *(event.timestamp or now, event.headers),
-        *(event.correlation_id, event.causation_id, event.user_name),
-        *(tenant, event.skipped),
-    )
+def _placed(part: Sequence[Incoming], followed: Iterator[Growing]) -> list[tuple[Growing, int]]:
+    # `part` ends first: what it leaves of `followed` is the next part's.
+    return [(growing, growing.place(event)) for event, growing in zip(part, followed, strict=False)]
 
 
 async def _settle(

@@ -11,9 +11,10 @@ from flowstore.codec import EventCodec, stored_name_of
 from flowstore.errors import InvalidEventError
 from flowstore.events import Archived, Compacted, Event, NewEvent, StreamId, check_readable
 from flowstore.store._engine import Engine
+from flowstore.store._ids import new_event_id
 from flowstore.store._names import check_event_text
 
-__all__ = ["Incoming", "StreamKey", "incoming_from_json", "incoming_from_pair"]
+__all__ = ["Incoming", "Intake", "StreamKey", "incoming_from_json"]
 
 StreamKey: TypeAlias = tuple[str, StreamId]
 """Stored tenant and identity: what a stream is known by."""
@@ -21,20 +22,16 @@ StreamKey: TypeAlias = tuple[str, StreamId]
 _COMPACTED: Final = stored_name_of(Compacted)
 
 
-def _check_text(_: "Incoming", attribute: "attrs.Attribute[Any]", value: Any) -> None:
-    check_event_text(value, attribute.name)
-
-
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class Incoming:
-    """Hold one event as it is going to be stored.
+    """Hold one event as it is going to be stored; nobody changes it, and freezing it takes time.
 
     Attributes:
         key: its stream.
-        version: the place in its stream that it has to get; None takes the next.
-        event_id: its identity.
         type_name: the name that it is stored under.
         data: its JSON text.
+        event_id: its identity; None: the store draws one with those of its neighbours.
+        version: the place in its stream that it has to get; None takes the next.
         timestamp: when it was recorded; None is the database's clock.
         headers: their JSON text, if there are any.
         correlation_id: what it belongs to.
@@ -47,45 +44,97 @@ class Incoming:
     """
 
     key: StreamKey
-    version: int | None = None
-    event_id: UUID
     type_name: str
     data: str = attrs.field(repr=False)
+    event_id: UUID | None = None
+    version: int | None = None
     timestamp: datetime | None = None
     headers: str | None = attrs.field(default=None, repr=False)
-    correlation_id: str | None = attrs.field(default=None, validator=_check_text)
-    causation_id: str | None = attrs.field(default=None, validator=_check_text)
-    user_name: str | None = attrs.field(default=None, validator=_check_text)
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    user_name: str | None = None
     skipped: bool = False
     archives: bool = False
     begins_later: bool = False
-    stream_type: str | None = attrs.field(default=None, validator=_check_text)
+    stream_type: str | None = None
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether nothing is said about it but what every event has."""
+        return (
+            self.headers is None
+            and self.timestamp is None
+            and self.correlation_id is None
+            and self.causation_id is None
+            and self.user_name is None
+            and not self.skipped
+        )
 
 
-def incoming_from_pair(engine: Engine, tenant_id: str | None, pair: Any) -> Incoming:
-    """Make a stream's identity and an event ready: a value, a `NewEvent` or a recorded `Event`.
+@attrs.define(eq=False)
+class Intake:
+    """Make an import's events ready to be stored, looking once at each stream and each class.
 
-    Raises:
-        InvalidEventError: it is no such pair, or the event can't be stored.
-        RegistrationError: an event type's name is another type's.
+    Attributes:
+        engine: the store's.
+        tenant_id: the tenant of those events that name none.
     """
-    try:
-        stream_id, event = pair
-    except (TypeError, ValueError) as cause:
-        raise InvalidEventError(
-            f"an import takes pairs of a stream's identity and an event, not {pair!r}"
-        ) from cause
-    if isinstance(event, Event):
-        return _recorded(engine, tenant_id, stream_id, event)
-    new = event if isinstance(event, NewEvent) else NewEvent(event)
-    return Incoming(
-        key=_key(engine, tenant_id, stream_id),
-        event_id=new.id or engine.new_id(),
-        timestamp=new.timestamp,
-        correlation_id=new.correlation_id,
-        causation_id=new.causation_id,
-        **_content(engine.codec, new.data, new.headers),
-    )
+
+    engine: Engine
+    tenant_id: str | None
+    _keys: dict[Any, StreamKey] = attrs.field(factory=dict[Any, StreamKey], init=False)
+    _names: dict[type, str] = attrs.field(factory=dict[type, str], init=False)
+
+    def take(self, pair: Any) -> Incoming:
+        """Make a stream's identity and an event ready: a value, a `NewEvent` or a recorded `Event`.
+
+        Raises:
+            InvalidEventError: it is no such pair, or the event can't be stored.
+            RegistrationError: an event type's name is another type's.
+        """
+        try:
+            stream_id, event = pair
+        except (TypeError, ValueError) as cause:
+            raise InvalidEventError(
+                f"an import takes pairs of a stream's identity and an event, not {pair!r}"
+            ) from cause
+        kind = cast("type[Any]", type(event))
+        name = self._names.get(kind)
+        if name is not None:
+            return Incoming(
+                key=self._key(stream_id),
+                type_name=name,
+                data=self.engine.codec.encode(event),
+                event_id=_drawn(self.engine),
+            )
+        if isinstance(event, Event):
+            return _recorded(self.engine, self.tenant_id, stream_id, event)
+        new = event if isinstance(event, NewEvent) else NewEvent(event)
+        made = Incoming(
+            key=_key(self.engine, self.tenant_id, stream_id),
+            event_id=new.id or _drawn(self.engine),
+            timestamp=new.timestamp,
+            correlation_id=_checked(new.correlation_id, "correlation_id"),
+            causation_id=_checked(new.causation_id, "causation_id"),
+            **_content(self.engine.codec, new.data, new.headers),
+        )
+        if new is not event and not (made.archives or made.begins_later):
+            self._names[kind] = made.type_name
+        return made
+
+    def _key(self, stream_id: Any) -> StreamKey:
+        try:
+            key = self._keys.get(stream_id)
+        except TypeError:  # it can't be hashed, nor be a stream's identity
+            key = None
+        if key is None:
+            key = self._keys[stream_id] = _key(self.engine, self.tenant_id, stream_id)
+        return key
+
+
+def _drawn(engine: Engine) -> UUID | None:
+    """Draw an identity where the store has a way of its own; else it is drawn with its page's."""
+    return None if engine.new_id is new_event_id else engine.new_id()
 
 
 def _recorded(engine: Engine, tenant_id: str | None, stream_id: Any, event: Event) -> Incoming:
@@ -96,9 +145,9 @@ def _recorded(engine: Engine, tenant_id: str | None, stream_id: Any, event: Even
         version=event.version or None,
         event_id=event.id,
         timestamp=event.timestamp,
-        correlation_id=event.correlation_id,
-        causation_id=event.causation_id,
-        user_name=event.user_name,
+        correlation_id=_checked(event.correlation_id, "correlation_id"),
+        causation_id=_checked(event.causation_id, "causation_id"),
+        user_name=_checked(event.user_name, "user_name"),
         **_content(engine.codec, event.data, event.headers),
     )
 
@@ -148,7 +197,7 @@ def _from_fields(
     return Incoming(
         key=_key(engine, tenant, stream_id),
         version=_number(found.get("version")),
-        event_id=UUID(found["id"]) if found.get("id") else engine.new_id(),
+        event_id=UUID(found["id"]) if found.get("id") else _drawn(engine),
         type_name=_text(found["type"], "type"),
         data=engine.codec.encode_json(found["data"], where),
         timestamp=_time(found.get("timestamp")),
@@ -163,10 +212,15 @@ def _from_fields(
     )
 
 
+def _checked(text: Any, what: str) -> Any:
+    check_event_text(text, what)
+    return text
+
+
 def _text(value: Any, name: str) -> Any:
     if value is not None and not isinstance(value, str):
         raise TypeError(f"its {name} is {value!r}, which is no text")
-    return value
+    return _checked(value, name)
 
 
 def _number(value: Any) -> int | None:

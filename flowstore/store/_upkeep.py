@@ -12,7 +12,13 @@ from flowstore.store._amend import mask, skip
 from flowstore.store._bulk import DocumentSource, OnConflict, insert_all
 from flowstore.store._engine import Engine
 from flowstore.store._feed import Feed
-from flowstore.store._files import ExportTarget, ImportSource, export_all, read_chunks
+from flowstore.store._files import (
+    ExportTarget,
+    ImportSource,
+    export_all,
+    is_at_hand,
+    read_parts,
+)
 from flowstore.store._import import import_all
 from flowstore.store._options import StoreOptions
 from flowstore.store._progress import discard, read_dead_letters
@@ -67,8 +73,8 @@ class StoreUpkeep:
             DatabaseError: PostgreSQL refused, or can't be reached.
         """
         self._engine.tenant(tenant_id)
-        async with aclosing(read_chunks(self._engine, tenant_id, source)) as chunks:
-            count = await import_all(self._engine, chunks)
+        async with aclosing(read_parts(self._engine, tenant_id, source)) as parts:
+            count = await import_all(self._engine, parts, ahead=is_at_hand(source))
         if count:
             self._engine.appended()
         return count

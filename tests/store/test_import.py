@@ -151,6 +151,20 @@ async def test_a_source_of_several_parts_is_one_transaction(store, monkeypatch):
     assert [event.data.what for event in events] == [str(number) for number in range(total)]
 
 
+async def test_imported_events_are_recorded_when_they_come_whatever_their_own_time(store):
+    async def clock():
+        async with store.connection() as connection:
+            cursor = await connection.execute("select clock_timestamp()")
+            return (await cursor.fetchone())[0]
+
+    before = await clock()
+    new = NewEvent(Happened("old"), timestamp=NOON)
+    await store.import_events([(uuid4(), new), (uuid4(), Happened("new"))])
+    assert await store.sequence_before(before) == 0
+    assert await store.sequence_before(await clock()) == 2
+    assert await store.high_water(leading_edge_buffer=60) == 0
+
+
 async def test_nothing_is_an_import_too(store):
     assert await store.import_events([]) == 0
 

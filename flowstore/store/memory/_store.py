@@ -11,7 +11,7 @@ import attrs
 from flowstore.events import DeadLetter, Event, StreamId
 from flowstore.projections import IProjection, produced_by, shard_name
 from flowstore.store._bulk import DocumentSource, OnConflict
-from flowstore.store._files import ExportTarget, ImportSource, read_chunks
+from flowstore.store._files import ExportTarget, ImportSource, read_parts
 from flowstore.store._leases import LeaseSession
 from flowstore.store._new_events import EventMarks
 from flowstore.store._options import StoreOptions
@@ -274,8 +274,8 @@ class MemoryEventStore(EventStore):
     async def import_events(self, source: ImportSource, *, tenant_id: str | None = None) -> int:
         """Store events from elsewhere, all of them or none, in the order of their source."""
         self._engine.tenant(tenant_id)
-        async with aclosing(read_chunks(self._engine, tenant_id, source)) as chunks:
-            count = await import_all(self.database, self._pause, chunks)
+        async with aclosing(read_parts(self._engine, tenant_id, source)) as parts:
+            count = await import_all(self.database, self._pause, parts)
         if count:
             self._engine.appended()
         return count

@@ -12,6 +12,7 @@ from flowstore.events import StreamId
 from flowstore.store._amend import masked_rows, not_stored
 from flowstore.store._engine import Engine
 from flowstore.store._files import ExportTarget, write_lines
+from flowstore.store._ids import new_event_id
 from flowstore.store._import import EVENTS_AT_ONCE, Growing
 from flowstore.store._incoming import Incoming, StreamKey
 from flowstore.store._names import told_tenant
@@ -83,11 +84,12 @@ async def _open_streams(
 
 async def _insert(transaction: Transaction, event: Incoming, version: int) -> None:
     now = transaction.database.now()
+    event_id = event.event_id or new_event_id()
     check_key(event.key[1])
     check_text(event.correlation_id, event.causation_id, event.user_name)
     stored = StoredEvent(
         sequence=transaction.draw(),
-        id=event.event_id,
+        id=event_id,
         stream=event.key,
         version=version,
         type_name=event.type_name,
@@ -103,7 +105,7 @@ async def _insert(transaction: Transaction, event: Incoming, version: int) -> No
     try:
         await insert_event(transaction, stored)
     except EventIdTakenError as taken:
-        raise EventIdConflictError(event.event_id) from taken
+        raise EventIdConflictError(event_id) from taken
 
 
 async def export_all(database: MemoryDatabase, target: ExportTarget, mark: int) -> int:
