@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flowstore.store.memory import CommitStep, MemoryDatabase, NotInMemoryError
-    from flowstore.testing._arrivals import KeyedItem, check_key_order
+    from flowstore.testing._arrivals import KeyedItem, check_key_order, check_nothing_lost
     from flowstore.testing._books import BookKeeper
+    from flowstore.testing._broken_law import BrokenLawError
     from flowstore.testing._delivery_laws import check_no_skip_no_repeat, check_stream_order
     from flowstore.testing._determinism import NotDeterministicError
+    from flowstore.testing._document_laws import (
+        check_effects,
+        check_rebuild_equals_replay,
+        check_ways_agree,
+    )
+    from flowstore.testing._effect_laws import Committed, check_exactly_once, check_progress
     from flowstore.testing._machine import ProjectionMachine
     from flowstore.testing._memory_store import MemoryStore
     from flowstore.testing._page_law import check_pages_fold_alike
@@ -48,13 +55,25 @@ _HOMES = {
     "flowstore.testing._arrivals": (
         "KeyedItem",
         "check_key_order",
+        "check_nothing_lost",
     ),
     "flowstore.testing._books": ("BookKeeper",),
+    "flowstore.testing._broken_law": ("BrokenLawError",),
     "flowstore.testing._delivery_laws": (
         "check_no_skip_no_repeat",
         "check_stream_order",
     ),
     "flowstore.testing._determinism": ("NotDeterministicError",),
+    "flowstore.testing._document_laws": (
+        "check_effects",
+        "check_rebuild_equals_replay",
+        "check_ways_agree",
+    ),
+    "flowstore.testing._effect_laws": (
+        "Committed",
+        "check_exactly_once",
+        "check_progress",
+    ),
     "flowstore.testing._machine": ("ProjectionMachine",),
     "flowstore.testing._memory_store": ("MemoryStore",),
     "flowstore.testing._page_law": ("check_pages_fold_alike",),
@@ -95,8 +114,10 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "BookKeeper",
+    "BrokenLawError",
     "CommitSchedule",
     "CommitStep",
+    "Committed",
     "CrashPoint",
     "Faults",
     "KeyedItem",
@@ -116,12 +137,18 @@ __all__ = [
     "Stage",
     "Writer",
     "WriterStep",
+    "check_effects",
+    "check_exactly_once",
     "check_key_order",
     "check_no_skip_no_repeat",
+    "check_nothing_lost",
     "check_pages_fold_alike",
     "check_pipeline_order",
+    "check_progress",
     "check_projection",
+    "check_rebuild_equals_replay",
     "check_stream_order",
+    "check_ways_agree",
     "commit_schedules",
     "crash_points",
     "default_scenario",

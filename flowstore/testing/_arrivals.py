@@ -1,14 +1,16 @@
-"""The law of a pipeline: what comes out keeps the order of its key, once each."""
+"""The laws of a pipeline: what comes out keeps the order of its key, once each."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import attrs
 
 from flowstore.events import Event
+from flowstore.testing._broken_law import BrokenLawError
 
-__all__ = ["KeyedItem", "Naming", "check_key_order", "check_places", "naming_of"]
+__all__ = ["KeyedItem", "Naming", "check_key_order", "check_nothing_lost", "naming_of"]
 
 
 @attrs.frozen
@@ -55,7 +57,6 @@ def check_key_order(
     key: Callable[[Any], Hashable] | None = None,
     place: Callable[[Any], Hashable] | None = None,
     complete: bool = True,
-    cancelled: bool = False,
 ) -> None:
     """Check that items arrived in the order they were sent in, for each key, and once.
 
@@ -67,24 +68,49 @@ def check_key_order(
         place: of an item, sent or arrived, what no other of its key has; None: an event's
             version, a `KeyedItem`'s number, or the item itself.
         complete: whether every item has to arrive; not so where a pipeline drops some.
-        cancelled: whether what is sent last may be missing. Of each key a beginning still has to
-            have arrived, without holes, if `complete`.
 
     Raises:
-        AssertionError: they didn't; names the key, and what was sent and arrived of it.
+        BrokenLawError: they didn't; names the key, and what was sent and arrived of it.
         ValueError: two items that were sent have one key and place.
     """
-    check_places(sent, arrived, naming_of(key, place), complete=complete, cancelled=cancelled)
+    for line in _lines(sent, arrived, naming_of(key, place)):
+        line.check_order()
+        if complete:
+            line.check_complete()
 
 
-def check_places(
-    sent: Iterable[Any], arrived: Iterable[Any], naming: Naming, *, complete: bool, cancelled: bool
+def check_nothing_lost(
+    sent: Iterable[Any],
+    arrived: Iterable[Any],
+    *,
+    key: Callable[[Any], Hashable] | None = None,
+    place: Callable[[Any], Hashable] | None = None,
 ) -> None:
-    """Check what `check_key_order` checks, of items that are named."""
+    """Check that a run that was cancelled has lost nothing but what was still to come.
+
+    Of each key a beginning has arrived, in order and once: the end may be missing, and is sent
+    again by whoever goes on from there, but no item that a later one of its key has overtaken.
+
+    Args:
+        sent: the items that were sent, or were to be, in that order.
+        arrived: what came of them before the cancellation, in the order it came.
+        key: as for `check_key_order`.
+        place: as for `check_key_order`.
+
+    Raises:
+        BrokenLawError: something is lost, or out of order, or there twice; names the key, and what
+            was sent and arrived of it.
+        ValueError: two items that were sent have one key and place.
+    """
+    for line in _lines(sent, arrived, naming_of(key, place)):
+        line.check_order()
+        line.check_beginning()
+
+
+def _lines(sent: Iterable[Any], arrived: Iterable[Any], naming: Naming) -> "Iterator[_Line]":
     ours, theirs = _by_key(sent, naming), _by_key(arrived, naming)
     for each in dict.fromkeys([*ours, *theirs]):
-        line = _Line(each, ours.get(each, []), theirs.get(each, []))
-        line.check(complete=complete, cancelled=cancelled)
+        yield _Line(each, ours.get(each, []), theirs.get(each, []))
 
 
 @attrs.frozen
@@ -95,38 +121,41 @@ class _Line:
     sent: Sequence[Hashable]
     arrived: Sequence[Hashable]
 
-    def check(self, *, complete: bool, cancelled: bool) -> None:
+    def check_order(self) -> None:
         index = {place: number for number, place in enumerate(self.sent)}
         if len(index) < len(self.sent):
             raise ValueError(
                 f"two items of key {self.key!r} have one place among {self.sent!r}: give place="
             )
         self._check_each_once(index)
-        for before, after in zip(self.arrived, self.arrived[1:], strict=False):
+        for before, after in pairwise(self.arrived):
             if index[before] > index[after]:
-                raise self._story(f"{before!r} arrived before {after!r}")
-        if complete:
-            self._check_complete(index, cancelled=cancelled)
+                raise self._story("order", f"{before!r} arrived before {after!r}")
+
+    def check_complete(self) -> None:
+        here = set(self.arrived)
+        for place in self.sent:
+            if place not in here:
+                raise self._story("no skip", f"{place!r} never arrived")
+
+    def check_beginning(self) -> None:
+        for place, found in zip(self.sent, self.arrived, strict=False):
+            if place != found:
+                raise self._story("no skip", f"{place!r} never arrived, though later ones did")
 
     def _check_each_once(self, index: Mapping[Hashable, int]) -> None:
         counts = Counter(self.arrived)
         for place, count in counts.items():
             if place not in index:
-                raise self._story(f"{place!r} arrived, and nobody sent it")
+                raise self._story("exactly once", f"{place!r} arrived, and nobody sent it")
             if count > 1:
-                raise self._story(f"{place!r} arrived {count} times")
+                raise self._story("exactly once", f"{place!r} arrived {count} times")
 
-    def _check_complete(self, index: Mapping[Hashable, int], *, cancelled: bool) -> None:
-        here = set(self.arrived)
-        last = max((index[place] for place in here), default=-1) if cancelled else len(self.sent)
-        for place in self.sent[: last + 1]:
-            if place not in here:
-                later = ", though later ones did" if cancelled else ""
-                raise self._story(f"{place!r} never arrived{later}")
-
-    def _story(self, what: str) -> AssertionError:
+    def _story(self, law: str, what: str) -> BrokenLawError:
         sent, arrived = " ".join(map(repr, self.sent)), " ".join(map(repr, self.arrived))
-        return AssertionError(f"key {self.key!r}: {what}\n  sent     {sent}\n  arrived  {arrived}")
+        return BrokenLawError(
+            law, f"key {self.key!r}: {what}\n  sent     {sent}\n  arrived  {arrived}"
+        )
 
 
 def _by_key(items: Iterable[Any], naming: Naming) -> dict[Hashable, list[Hashable]]:

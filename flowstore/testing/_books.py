@@ -7,6 +7,7 @@ import attrs
 import trio
 
 from flowstore.blocks import Block, BlockState, BlockStatistics
+from flowstore.testing._broken_law import BrokenLawError
 
 __all__ = ["BookKeeper"]
 
@@ -67,11 +68,11 @@ class BookKeeper(trio.abc.Instrument):
         """Check that nothing was wrong at any step.
 
         Raises:
-            AssertionError: names the block's counts.
+            BrokenLawError: names the block's counts.
         """
         self._look()
         if self._violation is not None:
-            raise AssertionError(self._violation)
+            raise BrokenLawError("books", self._violation)
 
     def close(self) -> None:
         """Check that nothing was wrong at any step, and that every block has ended and holds nothing.
@@ -79,7 +80,7 @@ class BookKeeper(trio.abc.Instrument):
         A completed block has discarded nothing either.
 
         Raises:
-            AssertionError: names the block's counts.
+            BrokenLawError: names the block's counts.
         """
         self.check()
         for block in self._capacities:
@@ -110,4 +111,4 @@ def _wrong(counts: BlockStatistics, capacity: float) -> str | None:
 
 def _demand(is_true: bool, what: str, counts: BlockStatistics) -> None:  # noqa: FBT001  it asserts
     if not is_true:
-        raise AssertionError(f"{what}: {counts}")
+        raise BrokenLawError("books", f"{what}: {counts}")

@@ -8,7 +8,9 @@ from cattrs import Converter
 
 from flowstore.events import Event
 from flowstore.projections import IProjection
+from flowstore.testing._broken_law import BrokenLawError
 from flowstore.testing._differences import Side, first_difference
+from flowstore.testing._document_laws import concerned
 from flowstore.testing._memory import DocumentKey, Memory
 from flowstore.testing._placing import told
 from flowstore.testing._subjects import as_projection
@@ -38,7 +40,7 @@ def check_pages_fold_alike(
         converter: what classes mean as JSON, as `options.events.converter`; None takes the default.
 
     Raises:
-        AssertionError: a document differs; names the fields, the cut and the events it is made of.
+        BrokenLawError: a document differs; names the fields, the cut and the events it is made of.
         ValueError: a page of no events.
         NotInMemoryError: the projection needs a database.
     """
@@ -54,8 +56,8 @@ def check_pages_fold_alike(
             f"projection {projection.name!r} gave other documents for the same pages: it depends on"
             " something other than its events and its session"
         )
-        raise AssertionError(message)
-    raise AssertionError(_story(*found, shortest))
+        raise BrokenLawError("agreement", message)
+    raise BrokenLawError("agreement", _story(*found, shortest), key=found[0])
 
 
 def _pages(events: Sequence[Event], cuts: Sequence[int]) -> Iterator[tuple[Event, ...]]:
@@ -97,13 +99,9 @@ def _fewest_cuts(
 
 def _story(key: DocumentKey, difference: str, pages: _Pages) -> str:
     ends = ", ".join(str(page[-1].sequence) for page in pages[:-1])
-    tenant, _, identity = key
-    own = any(event.stream_id == identity for page in pages for event in page)
     lines = [f"cut after sequence {ends}, the history gives other documents", f"  {difference}"]
+    everything = concerned(key, itertools.chain.from_iterable(pages))
+    wanted = {event.sequence for event in everything}
     for number, page in enumerate(pages, 1):
-        lines += [
-            f"  page {number}  {told(event)}"
-            for event in page
-            if event.tenant_id == tenant and (event.stream_id == identity or not own)
-        ]
+        lines += [f"  page {number}  {told(event)}" for event in page if event.sequence in wanted]
     return "\n".join(lines)

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from flowstore.blocks import ActionBlock, Network, Source, SourceBlock
-from flowstore.testing._arrivals import KeyedItem, Naming, check_places, naming_of
+from flowstore.testing._arrivals import (
+    KeyedItem,
+    Naming,
+    check_key_order,
+    check_nothing_lost,
+    naming_of,
+)
 from flowstore.testing._books import BookKeeper
 from flowstore.testing._exploring import law_settings, outside_trio
 
@@ -113,7 +119,7 @@ def check_pipeline_order(
             more if the loaded profile has more than 100.
 
     Raises:
-        AssertionError: names the key, and what was sent and arrived of it; or the block whose
+        BrokenLawError: names the key, and what was sent and arrived of it; or the block whose
             books do not balance.
         ExceptionGroup: a block of the graph failed, or it stalled.
     """
@@ -137,14 +143,18 @@ def check_pipeline_order(
 def _check_outcome(
     sent: Sequence[Any], outcome: _Outcome, naming: Naming, *, complete: bool
 ) -> None:
-    cancelled, several = outcome.is_cancelled, len(outcome.outputs) > 1
+    whole = complete and not outcome.is_cancelled
+    several, key, place = len(outcome.outputs) > 1, naming.key, naming.place
     for arrived in outcome.outputs:
-        check_places(sent, arrived, naming, complete=complete and not several, cancelled=cancelled)
-    if several and complete and not cancelled:
+        if complete and outcome.is_cancelled and not several:
+            check_nothing_lost(sent, arrived, key=key, place=place)
+        else:
+            check_key_order(sent, arrived, key=key, place=place, complete=whole and not several)
+    if several and whole:
         # Each output may have its share: between them nothing is missing.
         anywhere = {naming.of(item) for arrived in outcome.outputs for item in arrived}
         shared = [item for item in sent if naming.of(item) in anywhere]
-        check_places(sent, shared, naming, complete=True, cancelled=False)
+        check_key_order(sent, shared, key=key, place=place)
 
 
 def _runs(

@@ -76,7 +76,7 @@ def check_projection(
             the loaded profile has more than 100.
 
     Raises:
-        AssertionError: names the document, its fields, the progress, and what happened on the way
+        BrokenLawError: names the document, its fields, the progress, and what happened on the way
             there.
         RegistrationError: the projection can't be registered.
         NotInMemoryError: it executes SQL.

@@ -26,6 +26,7 @@ from flowstore.projections import (
 )
 from flowstore.store import StoreOptions
 from flowstore.store.memory import Pause, give_way
+from flowstore.testing._broken_law import BrokenLawError
 from flowstore.testing._placing import told
 from flowstore.testing._reference import Judge, Reference
 from flowstore.testing._schedules import CommitSchedule, Moment, WriterStep, play_schedule
@@ -100,7 +101,7 @@ class Trial:
             Whether anything was written at all.
 
         Raises:
-            AssertionError: a law is broken.
+            BrokenLawError: a law is broken.
         """
         lifecycles = self._proof.lifecycles
         reference = await self._one_at_a_time(is_live=Lifecycle.LIVE in lifecycles)
@@ -145,7 +146,7 @@ class Trial:
                 document: Any = await session.events.aggregate_stream(kind, stream)
             if document is not None:
                 found[tenant, kind, stream] = json.loads(codec.encode(document))
-        _fail(reference.compare(found, reference.end, "live"))
+        reference.check_way(found, reference.end, "live")
 
     # -- inline ------------------------------------------------------------------------------
 
@@ -156,13 +157,14 @@ class Trial:
             async with self._straight(store) as moments:
                 async for moment in moments:
                     at = moment.visible[-1].sequence if moment.visible else 0
-                    _fail(reference.compare(database.documents(), at, "inline"))
+                    reference.check_way(database.documents(), at, "inline")
         except AssertionError:
             raise
         except Exception as error:
-            raise AssertionError(
+            raise BrokenLawError(
+                "agreement",
                 f"projection {self._name!r}: inline it fails an append whose events it can apply"
-                f" one at a time: {type(error).__name__}: {error}"
+                f" one at a time: {type(error).__name__}: {error}",
             ) from error
 
     # -- in the daemon -----------------------------------------------------------------------
@@ -223,7 +225,7 @@ class Trial:
     async def _rebuild(
         self, daemon: ProjectionDaemon, projection: IProjection, judge: Judge
     ) -> None:
-        judge.begin("in a rebuild")
+        judge.begin_rebuild()
         is_through = False
         while not is_through:
             # Troubles are left, and an operator who is told of one says it again.
@@ -284,7 +286,7 @@ def quiet_daemon(store: PagedStore) -> AbstractAsyncContextManager[ProjectionDae
     return store.build_projection_daemon(logger=logger)
 
 
-def refused(reference: Reference, failed: ExceptionGroup[EventFailedError]) -> AssertionError:
+def refused(reference: Reference, failed: ExceptionGroup[EventFailedError]) -> BrokenLawError:
     """Tell of an event that can't be applied even alone."""
     failure, cause = failed.exceptions[0], failed.exceptions[0].__cause__
     places = (
@@ -292,17 +294,13 @@ def refused(reference: Reference, failed: ExceptionGroup[EventFailedError]) -> A
         for each in reference.events
         if isinstance(failure, EventFailedError) and each.sequence == failure.sequence
     )
-    return AssertionError(
+    return BrokenLawError(
+        "no skip",
         f"projection {reference.name!r} can't apply an event: {type(cause).__name__}: {cause}\n"
         f"  {next(places)}\n"
         "  where an application never appends that, say what it does: by first=, by strategies"
-        " in place of classes, or by schedules="
+        " in place of classes, or by schedules=",
     )
-
-
-def _fail(story: str | None) -> None:
-    if story is not None:
-        raise AssertionError(story)
 
 
 async def _pause(length: int) -> None:

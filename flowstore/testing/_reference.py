@@ -1,20 +1,26 @@
 """What a projection's documents have to be at each place, and the story of where they aren't."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import cast
 
 import attrs
 import trio
 
 from flowstore.events import Event
-from flowstore.testing._differences import Side, first_difference
+from flowstore.testing._broken_law import BrokenLawError
+from flowstore.testing._document_laws import (
+    ALONE,
+    check_effects,
+    check_rebuild_equals_replay,
+    check_ways_agree,
+)
 from flowstore.testing._memory import DocumentKey
 from flowstore.testing._placing import told
 from flowstore.testing._witness import Commit, Documents, WitnessedDatabase
 
 __all__ = ["Judge", "Reference"]
-
-_ALONE = "one at a time"
 
 
 @attrs.define
@@ -53,28 +59,52 @@ class Reference:
         """Give what the documents are if all events up to a place are applied, and no others."""
         return self._documents[bisect_right(self._places, progress) - 1]
 
-    def compare(
-        self, found: Documents, progress: int, label: str, log: Sequence[Commit | str] = ()
-    ) -> str | None:
-        """Tell of the first document that isn't what it has to be at a place.
+    def check_effects(
+        self, found: Documents, progress: int, way: str, log: Sequence[Commit | str] = ()
+    ) -> None:
+        """Hold all documents against what they have to be at a place.
 
         Args:
             found: all documents.
             progress: the place.
-            label: how they came to be.
+            way: how they came to be.
             log: what happened before, if that is worth telling.
 
-        Returns:
-            The story; None if there is none to tell.
+        Raises:
+            BrokenLawError: some document differs.
         """
-        difference = first_difference(Side(_ALONE, self.at(progress)), Side(label, found))
-        if difference is None:
-            return None
-        key, line = difference
-        head = f"projection {self.name!r}: up to sequence {progress} the documents differ"
-        events = self._concerned(key, progress)
-        lines = _in_commits(events, log) if log else (told(event) for event in events)
-        return "\n  ".join([head, line, *lines])
+        with self._telling(progress, log):
+            check_effects(found, self.at(progress), progress=progress, way=way)
+
+    def check_way(self, found: Documents, progress: int, way: str) -> None:
+        """Hold what another way of running gives at a place against what it has to be there.
+
+        Raises:
+            BrokenLawError: some document differs.
+        """
+        with self._telling(progress, ()):
+            check_ways_agree({ALONE: self.at(progress), way: found})
+
+    def check_rebuilt(self, found: Documents, log: Sequence[Commit | str]) -> None:
+        """Hold what a rebuild gives against the events applied from the beginning.
+
+        Raises:
+            BrokenLawError: some document differs.
+        """
+        with self._telling(self.end, log):
+            check_rebuild_equals_replay(found, self.at(self.end))
+
+    @contextmanager
+    def _telling(self, progress: int, log: Sequence[Commit | str]) -> Generator[None]:
+        """Add to a story whose it is, and what happened."""
+        try:
+            yield
+        except BrokenLawError as broken:
+            events = self._concerned(cast("DocumentKey", broken.key), progress)
+            lines = _in_commits(events, log) if log else (told(event) for event in events)
+            head = f"projection {self.name!r}: {broken}"
+            story = "\n  ".join([head, *lines])
+            raise BrokenLawError(broken.law, story, key=broken.key) from None
 
     def _concerned(self, key: DocumentKey, progress: int) -> list[Event]:
         """List the events that the document may come of."""
@@ -103,39 +133,44 @@ class Judge:
     def __init__(self, reference: Reference, database: WitnessedDatabase, label: str) -> None:
         self.scope = trio.CancelScope()
         self._reference, self._database, self._label = reference, database, label
-        self._story: str | None = None
+        self._broken: BrokenLawError | None = None
+        self._rebuilds = False
         database.looked_at = self._look
 
-    def begin(self, label: str) -> None:
-        """Begin something else, after which what happened before is of no interest."""
+    def begin_rebuild(self) -> None:
+        """Begin a rebuild, for which what happened before is of no interest."""
         self._look(self._reference.end)
-        if self._story is None:
-            self._label = label
+        if self._broken is None:
+            self._rebuilds, self._label = True, "in a rebuild"
             self._database.log.clear()
 
     def blame(self, what: str) -> None:
         """Say what else is wrong; a commit that was wrong before counts for more."""
         head = f"projection {self._reference.name!r}: {what}"
-        if self._story is None:
+        if self._broken is None:
             lines = _in_commits(self._reference.events, self._database.log)
-            self._story = "\n  ".join([head, *lines])
+            self._broken = BrokenLawError("no skip", "\n  ".join([head, *lines]))
 
     def settle(self) -> None:
         """Look at the end.
 
         Raises:
-            AssertionError: something was wrong.
+            BrokenLawError: something was wrong.
         """
         self._look(self._reference.end)
-        if self._story is not None:
-            raise AssertionError(self._story)
+        if self._broken is not None:
+            raise self._broken
+        if self._rebuilds:
+            self._reference.check_rebuilt(self._database.documents(), self._database.log)
 
     def _look(self, progress: int) -> None:
-        if self._story is not None:
+        if self._broken is not None:
             return
         found, log = self._database.documents(), self._database.log
-        self._story = self._reference.compare(found, progress, self._label, log)
-        if self._story is not None:
+        try:
+            self._reference.check_effects(found, progress, self._label, log)
+        except BrokenLawError as broken:
+            self._broken = broken
             self.scope.cancel()
 
 

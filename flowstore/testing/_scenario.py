@@ -10,6 +10,7 @@ from cattrs import Converter
 
 from flowstore.events import Event, NewEvent, StreamId
 from flowstore.projections import IProjection
+from flowstore.testing._broken_law import BrokenLawError
 from flowstore.testing._differences import Side, first_difference
 from flowstore.testing._memory import Memory
 from flowstore.testing._placing import place
@@ -71,7 +72,7 @@ class ProjectionScenario:
             *documents: all of them, in any order; nothing, or None, where there are to be none.
 
         Raises:
-            AssertionError: they differ; names the first document and its fields.
+            BrokenLawError: they differ; names the first document and its fields.
             NotInMemoryError: the projection needs a database.
         """
         expected = Memory(self.converter)
@@ -81,7 +82,7 @@ class ProjectionScenario:
         left = Side("expected", expected.values())
         found = first_difference(left, Side("found", self._played().values()))
         if found is not None:
-            raise AssertionError(found[1])
+            raise BrokenLawError("agreement", found[1], key=found[0])
 
     def _played(self) -> Memory:
         memory = Memory(self.converter)

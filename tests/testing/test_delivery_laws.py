@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from flowstore.blocks import ActionBlock, SourceBlock, TransformBlock, run
 from flowstore.testing import (
+    BrokenLawError,
     check_no_skip_no_repeat,
     check_stream_order,
     event_histories,
@@ -72,6 +73,19 @@ def test_a_hole_is_out_of_order_only_where_asked():
     check_stream_order([first, third])
     with pytest.raises(AssertionError, match="version 2 is missing: version 3 was delivered"):
         check_stream_order([first, third], without_holes=True)
+
+
+def test_a_stream_that_does_not_begin_with_its_first_version_is_told_where_asked():
+    first, second = recorded("a1", "a2")
+    check_stream_order([second])
+    check_stream_order([first, second], from_first=True)
+    with pytest.raises(BrokenLawError) as caught:
+        check_stream_order([second], from_first=True)
+    assert caught.value.law == "order"
+    assert str(caught.value) == (
+        "stream 'a': version 1 is missing: what was delivered first is version 2\n"
+        "  first  sequence 2, version 2 of stream 'a': Noted(number=2)"
+    )
 
 
 def test_two_tenants_streams_of_one_identity_are_two_streams():

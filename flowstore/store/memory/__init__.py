@@ -9,7 +9,7 @@ from flowstore.store.memory._database import (
     give_way,
 )
 from flowstore.store.memory._errors import NotInMemoryError
-from flowstore.store.memory._json import same_json
+from flowstore.store.memory._json import same_json, same_value
 from flowstore.store.memory._row_locks import Place
 from flowstore.store.memory._rows import (
     DEAD_LETTERS,
@@ -40,4 +40,5 @@ __all__ = [
     "Transaction",
     "give_way",
     "same_json",
+    "same_value",
 ]

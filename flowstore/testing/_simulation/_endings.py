@@ -1,5 +1,6 @@
 """What has to be true once everything works again and nothing is left to do."""
 
+import json
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -12,22 +13,31 @@ from flowstore.store._names import stored_tenant
 from flowstore.store.memory import (
     DEAD_LETTERS,
     EVENT_IDS,
-    EVENTS,
     PROGRESS,
     STREAMS,
     MemoryDatabase,
     Rows,
-    same_json,
 )
+from flowstore.testing._delivery_laws import check_stream_order
+from flowstore.testing._document_laws import check_rebuild_equals_replay, check_ways_agree
 from flowstore.testing._memory_store import MemoryStore
 from flowstore.testing._simulation._database import SimulatedDatabase
 from flowstore.testing._simulation._journal import JournalProjection
+from flowstore.testing._simulation._laws import as_event, held
 from flowstore.testing._simulation._scenario import Scenario, Writer
 from flowstore.testing._simulation._trace import Trace
 
-__all__ = ["check_alike", "check_appends", "compare", "documents_of_store", "replay"]
+__all__ = [
+    "check_alike",
+    "check_appends",
+    "check_caught_up",
+    "check_rebuilt",
+    "documents_of_store",
+    "replay",
+]
 
-Documents = dict[tuple[str, Any], str]
+Documents = dict[Any, Any]
+"""JSON values by tenant, class and identity."""
 
 
 def check_appends(trace: Trace, database: MemoryDatabase, writers: Sequence[Writer]) -> None:
@@ -36,29 +46,24 @@ def check_appends(trace: Trace, database: MemoryDatabase, writers: Sequence[Writ
         for event_id in writer.recorded:
             if database.get(EVENT_IDS, event_id) is None:
                 trace.violate("appends", f"{writer.name} was told that {event_id} was recorded")
-    versions: dict[Any, int] = {}
-    for sequence, event in sorted(database.scan(EVENTS), key=lambda each: each[0]):
-        versions[event.stream] = versions.get(event.stream, 0) + 1
-        if event.version != versions[event.stream]:
-            trace.violate(
-                "appends",
-                f"event {sequence} is version {event.version} of its stream, not"
-                f" {versions[event.stream]}",
-            )
+    stored = [as_event(event) for event in database.between(0, database.highest())]
+    whole = {"without_holes": True, "from_first": True}
+    held(trace, "what was appended", lambda: check_stream_order(stored, **whole))
 
 
 async def check_alike(trace: Trace, store: MemoryStore, scenario: Scenario) -> None:
-    """Hold that documents of one rule agree, however they came to be."""
+    """Hold that documents of one rule agree, however they came to be: live, inline, async."""
+    if len(scenario.alike) < 2:
+        return
     streams = sorted(stream for (_, stream), _ in store.database.scan(STREAMS))
+    ways: dict[str, Documents] = {kind.__name__: {} for kind in scenario.alike}
     for stream in streams:
-        found: list[tuple[str, Any]] = []
         async with store.session() as session:
             for kind in scenario.alike:
                 document = await _document(store, session, kind, stream)
-                found.append((kind.__name__, document and attrs.asdict(document)))
-        if any(fields != found[0][1] for _, fields in found):
-            told = "; ".join(f"{name} is {fields}" for name, fields in found)
-            trace.violate("agreement", f"stream {str(stream)[:8]} has no one truth: {told}")
+                fields = document and attrs.asdict(document)
+                ways[kind.__name__][None, "the document of", stream] = fields
+    held(trace, "one rule has no one truth", lambda: check_ways_agree(ways))
 
 
 async def _document(store: MemoryStore, session: Session, kind: type, stream: Any) -> Any:
@@ -70,7 +75,7 @@ async def _document(store: MemoryStore, session: Session, kind: type, stream: An
 
 
 def documents_of_store(store: MemoryStore) -> dict[str, Documents]:
-    """Give the documents that the daemon's projections have written, by shard, as JSON texts.
+    """Give the documents that the daemon's projections have written, by shard.
 
     But for journals: what they say depends on where pages end, and every commit of theirs is judged.
     """
@@ -82,20 +87,20 @@ def documents_of_store(store: MemoryStore) -> dict[str, Documents]:
         for kind, version in produced_by(registration.projection).items():
             rows: Rows[Any, Any] = store.document_rows(kind, version)
             for (tenant, identity), row in store.database.scan(rows):
-                of_tenant = "" if tenant == stored_tenant(None) else f" of tenant {tenant!r}"
-                documents[f"{kind.__name__}{of_tenant}", identity] = row.data
+                whose = None if tenant == stored_tenant(None) else tenant
+                documents[whose, kind, identity] = json.loads(row.data)
     return found
 
 
-def compare(trace: Trace, what: str, found: Documents, expected: Documents) -> None:
-    """Hold that two sets of documents are the same."""
-    for key in [*expected, *(key for key in found if key not in expected)]:
-        one, other = found.get(key), expected.get(key)
-        if one is None or other is None or not same_json(one, other):
-            name, identity = key
-            trace.violate(
-                "agreement", f"{what}: {name} {str(identity)[:8]!r} is {one}, not {other}"
-            )
+def check_caught_up(trace: Trace, shard: str, found: Documents, replayed: Documents) -> None:
+    """Hold that a shard which has caught up has the documents of a replay where nothing fails."""
+    ways = {"in a replay": replayed, "after all that": found}
+    held(trace, f"{shard!r} beside a replay", lambda: check_ways_agree(ways))
+
+
+def check_rebuilt(trace: Trace, shard: str, found: Documents, replayed: Documents) -> None:
+    """Hold that a shard which was rebuilt has the documents of a replay where nothing fails."""
+    held(trace, f"{shard!r}", lambda: check_rebuild_equals_replay(found, replayed))
 
 
 async def replay(

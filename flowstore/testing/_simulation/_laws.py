@@ -1,11 +1,12 @@
 """The laws that every commit is held against, at the moment it happens."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
 
+from flowstore.events import Event
 from flowstore.projections import Registration, shard_name
 from flowstore.store import Claim
 from flowstore.store._names import stored_tenant
@@ -16,13 +17,17 @@ from flowstore.store.memory import (
     MemoryDatabase,
     MemoryEventStore,
     Place,
+    Rows,
     StoredEvent,
 )
+from flowstore.testing._broken_law import BrokenLawError
+from flowstore.testing._delivery_laws import check_stream_order
+from flowstore.testing._effect_laws import Committed, check_exactly_once, check_progress
 from flowstore.testing._simulation._journal import JournalProjection
 from flowstore.testing._simulation._processes import Process
 from flowstore.testing._simulation._trace import Trace
 
-__all__ = ["Laws"]
+__all__ = ["Laws", "as_event", "held"]
 
 TENANT: Final = stored_tenant(None)
 _TROUBLE: Final = frozenset({"DatabaseError", "DatabaseUnavailableError", "LockedOutError"})
@@ -47,6 +52,42 @@ class _Shard:
     def wants(self, event: StoredEvent) -> bool:
         """Tell whether an event is to be applied."""
         return not event.skipped and (not self.types or event.type_name in self.types)
+
+
+@attrs.frozen
+class _Stored:
+    """The data of an event as it is stored."""
+
+    type_name: str
+    data: str
+
+    def __repr__(self) -> str:
+        return f"{self.type_name} {self.data}"
+
+
+def as_event(stored: StoredEvent) -> Event:
+    """Give a stored event to the laws, which need to know nothing about its type."""
+    tenant, stream_id = stored.stream
+    return Event(
+        data=_Stored(stored.type_name, stored.data),
+        sequence=stored.sequence,
+        id=stored.id,
+        stream_id=stream_id,
+        version=stored.version,
+        type_name=stored.type_name,
+        timestamp=stored.timestamp,
+        tenant_id=None if tenant == TENANT else tenant,
+    )
+
+
+def held(trace: Trace, what: str, law: Callable[[], None]) -> bool:
+    """Tell whether a law holds; the trace is told of one that doesn't."""
+    try:
+        law()
+    except BrokenLawError as broken:
+        trace.violate(broken.law, f"{what}: {broken}")
+        return False
+    return True
 
 
 @attrs.frozen
@@ -100,13 +141,11 @@ class Laws:
     def _judge_appended(self, appended: Sequence[StoredEvent]) -> None:
         for name, shard in self._shards.items():
             standing = self._database.get(PROGRESS, name) or _NOWHERE
-            for event in appended:
-                if event.sequence <= standing.sequence and shard.wants(event):
-                    self._trace.violate(
-                        "no skip",
-                        f"event {event.sequence} becomes visible when the progress of {name!r} is"
-                        f" {standing.sequence}: it will never be applied",
-                    )
+            if appended[0].sequence <= standing.sequence:
+                seen = [as_event(event) for event in appended if shard.wants(event)]
+                passed = Committed(standing.sequence)
+                what = f"an append is committed that {name!r} will never apply"
+                held(self._trace, what, lambda: check_progress([passed], seen))  # noqa: B023  at once
 
     # -- one owner ---------------------------------------------------------------------------
 
@@ -140,62 +179,35 @@ class Laws:
     def _judge_journal(
         self, shard: _Shard, change: _Change, old: Claim | None, new: Claim | None
     ) -> None:
+        """Hold what a shard's journal says against what was committed before, and its progress."""
         place = shard.journal
         if place is None or (new is None and place not in change.after):
             return
-        is_written = place in change.after
-        had = _sequences(change.before[place]) if is_written else []
-        has = _sequences(change.after[place]) if is_written else []
-        retried = [
-            key[1]
-            for key, had_letter, letter in change.of(DEAD_LETTERS.name)
-            if key[0] == shard.name and had_letter is not None and letter is None
-        ]
-        if old is not None and new is not None and new.epoch != old.epoch:
-            self._expect(
-                shard, has, had if new.sequence == old.sequence else [], "begins anew with"
-            )
+        now = new or self._database.get(PROGRESS, shard.name) or _NOWHERE
+        then = old or now
+        rows: Rows[Any, Any] = Rows(place[0])
+        row = self._database.get(rows, place[1])
+        before = Committed(then.sequence, _sequences(change.before.get(place, row)))
+        after = Committed(now.sequence, _sequences(row), self._letters(shard.name))
+        events = self._wanted(shard, max(then.sequence, now.sequence))
+        what = f"{shard.name!r} commits {then.sequence} -> {now.sequence}"
+        if not held(self._trace, what, lambda: check_exactly_once([before, after], events)):
             return
-        if has[: len(had)] != had:
-            self._trace.violate(
-                "exactly once",
-                f"{shard.name!r} had applied {had}, and what is written over it says {has}",
-            )
+        if not held(self._trace, what, lambda: check_progress([after], events)):
             return
-        added = has[len(had) :]
-        if retried:
-            self._expect(shard, added, retried, "was to retry")
-        elif old is None or new is None:
-            self._expect(shard, added, [], "moved nowhere and was to apply")
-        else:
-            self._judge_added(shard, added, old.sequence, new.sequence)
+        if then.sequence < now.sequence:
+            # What is retried comes late, and by itself.
+            places = {event.sequence: event for event in events}
+            added = [places[each] for each in after.applied[len(before.applied) :]]
+            held(self._trace, what, lambda: check_stream_order(added))
 
-    def _judge_added(self, shard: _Shard, added: list[int], floor: int, ceiling: int) -> None:
-        expected = {
-            event.sequence: event
-            for event in self._database.between(floor, ceiling)
-            if shard.wants(event)
-            and self._database.get(DEAD_LETTERS, (shard.name, event.sequence)) is None
-        }
-        where = f"{shard.name!r} commits {floor} -> {ceiling} and has applied {added}"
-        missing = [sequence for sequence in expected if sequence not in added]
-        if missing:
-            self._trace.violate("no skip", f"{where}: {missing} missing")
-        strangers = [sequence for sequence in added if sequence not in expected]
-        if strangers or len(added) != len(expected):
-            self._trace.violate("exactly once", f"{where}, not {list(expected)}")
-            return
-        versions: dict[Any, int] = {}
-        for event in [expected[sequence] for sequence in added]:
-            if event.version < versions.get(event.stream, 0):
-                self._trace.violate("order", f"{where}: {event.sequence} comes too late")
-            versions[event.stream] = event.version
+    def _wanted(self, shard: _Shard, progress: int) -> list[Event]:
+        found = self._database.between(0, progress)
+        return [as_event(event) for event in found if shard.wants(event)]
 
-    def _expect(self, shard: _Shard, found: list[int], expected: list[int], does: str) -> None:
-        if found != expected:
-            self._trace.violate(
-                "exactly once", f"{shard.name!r} {does} {expected}, and its journal says {found}"
-            )
+    def _letters(self, name: str) -> Iterable[int]:
+        letters = self._database.scan(DEAD_LETTERS)
+        return [sequence for (shard, sequence), _ in letters if shard == name]
 
     def _note_letters(self, name: str, change: _Change) -> None:
         for (shard, sequence), _, new in change.of(DEAD_LETTERS.name):
@@ -218,8 +230,8 @@ def _describe(store: MemoryEventStore, registration: Registration) -> _Shard:
     return _Shard(shard_name(projection), frozenset(names), journal)
 
 
-def _sequences(row: Any) -> list[int]:
-    return [] if row is None else json.loads(row.data)["sequences"]
+def _sequences(row: Any) -> Sequence[int]:
+    return () if row is None else json.loads(row.data)["sequences"]
 
 
 def _places(events: Sequence[StoredEvent]) -> str:

@@ -8,11 +8,13 @@ import attrs
 import trio
 
 from flowstore.errors import StaleResultsError
+from flowstore.testing._broken_law import BrokenLawError
 from flowstore.testing._determinism import Schedule, run_seeded
 from flowstore.testing._simulation._endings import (
     check_alike,
     check_appends,
-    compare,
+    check_caught_up,
+    check_rebuilt,
     documents_of_store,
     replay,
 )
@@ -25,10 +27,11 @@ from flowstore.testing._simulation._world import World
 __all__ = ["Simulation", "SimulationError", "simulate"]
 
 
-class SimulationError(AssertionError):
+class SimulationError(BrokenLawError):
     """A law was broken; the message tells the seed, and what happened before.
 
     Attributes:
+        law: which one.
         seed: runs it again.
         scenario: the scenario's name.
         violation: what must not have happened.
@@ -40,8 +43,9 @@ class SimulationError(AssertionError):
     ) -> None:
         named = "" if scenario == "default" else f" --scenario {scenario}"
         super().__init__(
+            violation.law,
             f"{violation.law}: {violation.what}\n{told}\n"
-            f"seed {seed}; again with: flowstore sim --seed {seed}{named}"
+            f"seed {seed}; again with: flowstore sim --seed {seed}{named}",
         )
         self.seed = seed
         self.scenario = scenario
@@ -167,12 +171,12 @@ class _Run:
                 # What was retried was applied later than in a replay, and may tell.
                 if world.database.edits(shard) == 0:
                     found = documents_of_store(store)[shard]
-                    compare(self.trace, f"{shard!r} beside a replay", found, expected)
+                    check_caught_up(self.trace, shard, found, expected)
             if does_rebuild:
                 await daemon.rebuild_all()
                 for shard, expected in again.items():
                     found = documents_of_store(store)[shard]
-                    compare(self.trace, f"{shard!r} rebuilt beside a replay", found, expected)
+                    check_rebuilt(self.trace, shard, found, expected)
 
     def error(self, violation: Violation) -> SimulationError:
         told = story(self.trace.moments, violation)
