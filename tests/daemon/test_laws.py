@@ -21,6 +21,7 @@ from flowstore.daemon._applier import _halves
 from flowstore.events import Event, EventBatch, EventFailure, in_sequence
 from flowstore.events import group_by_stream_id as group
 from flowstore.postgres import Connection
+from flowstore.testing import Committed, check_exactly_once, check_progress, check_stream_order
 
 HURRIED = DaemonSettings(slow_polling_time=0.02)
 
@@ -201,15 +202,19 @@ async def disturb(daemon, disturbances):
 
 async def check(store, committed):
     """Compare with what was committed: order, once and documents."""
-    seen = await rows(store)
-    sequences = [sequence for sequence, _, _ in seen]
-    assert sequences == sorted(set(sequences))
-    by_stream = defaultdict(list)
-    for _, stream_id, version in seen:
-        by_stream[stream_id].append(version)
-    assert by_stream == {
-        stream_id: list(range(1, len(events) + 1)) for stream_id, events in committed.items()
+    end = await store.highest_sequence()
+    events = (await store.fetch_page(0, end, limit=10_000)).events
+    streams = [event.stream_id for event in events]
+    assert {each: streams.count(each) for each in streams} == {
+        stream_id: len(numbers) for stream_id, numbers in committed.items() if numbers
     }
+    applied = [sequence for sequence, _, _ in await rows(store)]
+    look = Committed(end, applied)
+    check_exactly_once([look], events)
+    check_progress([look], events)
+    places = {event.sequence: event for event in events}
+    check_stream_order([places[each] for each in applied], without_holes=True, from_first=True)
+    assert applied == sorted(applied)
     totals = await store.session().load_many(Total, list(committed))
     assert {total.id: total.hash for total in totals} == {
         stream_id: fold(number for _, number in events) for stream_id, events in committed.items()
