@@ -131,7 +131,9 @@ class Rebuilder:
                         ceiling = max(await self._store.highest_sequence(), await shard.look_up())
                         await self._filling.fill(shadow, running, ceiling)
                         await self._put_in_place(shadow, running)
-                        await shard.look_up()
+                        # It is done: trouble that passes has no say in that any more.
+                        look = self._filling.patience(running).attempt
+                        await look("reading the shard's progress", shard.look_up)
 
     async def _put_in_place(self, shadow: Shadow, running: Running) -> None:
         patience = self._filling.patience(running)
@@ -174,7 +176,8 @@ class Rebuilder:
         async def attempt() -> None:
             rebuilding = self._store.rebuilding
             async with rebuilding.holding_appends(projection, shadow, floor) as held:
-                await self._apply_held(held, projection, running, floor)
+                if held is not None:
+                    await self._apply_held(held, projection, running, floor)
 
         await self._filling.patience(running).attempt("rebuilding an inline projection", attempt)
 

@@ -64,6 +64,9 @@ class Rebuilding:
             shadow: filled up to `ceiling`.
             ceiling: where the projection's progress will stand.
 
+        An attempt whose reply to COMMIT was lost may be made again: one that was carried out is
+        recognised, and then nothing more happens.
+
         Returns:
             Where the projection's progress stands: above `ceiling` if another owner has brought it
             further meanwhile. Then nothing has happened: fill the shadow up to there.
@@ -77,21 +80,25 @@ class Rebuilding:
         with translate_errors():
             async with self._engine.lend() as connection, connection.transaction():
                 await connection.execute(_READ_COMMITTED)
-                held = self._engine.sql.statement(_HOLD_PROGRESS)
-                cursor = await connection.execute(held, (shard,))
-                row = await cursor.fetchone()
-                if row is not None and row[0] > ceiling:
-                    return row[0]
-                move = self._engine.sql.statement(_MOVE)
-                await connection.execute(move, (shard, ceiling))
-                await shadow.take_over(connection, ceiling)
+                if not await shadow.was_taken_over(connection):
+                    held = self._engine.sql.statement(_HOLD_PROGRESS)
+                    cursor = await connection.execute(held, (shard,))
+                    row = await cursor.fetchone()
+                    if row is not None and row[0] > ceiling:
+                        return row[0]
+                    move = self._engine.sql.statement(_MOVE)
+                    await connection.execute(move, (shard, ceiling))
+                    await shadow.take_over(connection, ceiling)
         shadow.is_in_place = True
         return ceiling
 
     def holding_appends(
         self, projection: IProjection, shadow: Shadow | None, floor: int
-    ) -> AbstractAsyncContextManager["HeldReplay"]:
+    ) -> AbstractAsyncContextManager["HeldReplay | None"]:
         """Keep everybody from appending for the block, whose effects are committed at its end.
+
+        Gives None where nothing is left to be done: the shadow was put in place by an earlier
+        attempt, whose reply to COMMIT was lost.
 
         Args:
             projection: what is rebuilt.
@@ -184,19 +191,22 @@ class HeldReplay:
 @asynccontextmanager
 async def _holding_appends(
     engine: Engine, projection: IProjection, shadow: Shadow | None, floor: int
-) -> AsyncGenerator[HeldReplay]:
-    if shadow is not None:
-        await shadow.analyze()
-    async with _appends_held(engine) as connection:
-        used = engine if shadow is None else shadow.engine
-        here = attrs.evolve(used, lend=lend_again(connection))
-        if shadow is None:
+) -> AsyncGenerator[HeldReplay | None]:
+    if shadow is None:
+        async with _appends_held(engine) as connection:
+            here = attrs.evolve(engine, lend=lend_again(connection))
             await tear_down(here, projection, None)
-        yield HeldReplay(here, projection, shadow, floor, Feed(here))
-        if shadow is not None:
+            yield HeldReplay(here, projection, None, floor, Feed(here))
+        return
+    await shadow.analyze()
+    async with _appends_held(engine) as connection:
+        if await shadow.was_taken_over(connection):
+            yield None
+        else:
+            here = attrs.evolve(shadow.engine, lend=lend_again(connection))
+            yield HeldReplay(here, projection, shadow, floor, Feed(here))
             await shadow.take_over(connection, floor)
-    if shadow is not None:
-        shadow.is_in_place = True
+    shadow.is_in_place = True
 
 
 @asynccontextmanager

@@ -38,7 +38,11 @@ where substr(shard, 1, 7) = 'shadow ' and substr(shard, 40) = ' of ' || %s"""
 _FORGET_LETTERS: Final = """
 delete from {schema}.dead_letters
 where substr(shard, 1, 7) = 'shadow ' and substr(shard, 40) = ' of ' || %s"""
-_TAKE: Final = "delete from {schema}.progress where shard = %s and sequence = %s"
+_TAKE: Final = """
+delete from {schema}.progress where shard = %s and sequence = %s
+returning pg_current_xact_id()::text"""
+_HOLD: Final = "select from {schema}.progress where shard = %s for update"
+_OUTCOME: Final = "select pg_xact_status(%s::xid8)"
 _FIND: Final = "select sequence from {schema}.progress where shard = %s"
 _CLEAR_LETTERS: Final = "delete from {schema}.dead_letters where shard = %s"
 _MOVE_LETTERS: Final = "update {schema}.dead_letters set shard = %s where shard = %s"
@@ -59,6 +63,8 @@ class Shadow:
         places: where the projection itself writes.
         refused: what the projection did that no shadow can take in; then nothing is committed.
         is_in_place: it is the projection's view now.
+        attempted: the latest transaction that was to put it in place; what became of it the server
+            knows, also where its reply to COMMIT was lost.
     """
 
     projection: IProjection
@@ -68,6 +74,7 @@ class Shadow:
     places: Places
     refused: NoShadowError | None = attrs.field(default=None, init=False)
     is_in_place: bool = attrs.field(default=False, init=False)
+    attempted: str | None = attrs.field(default=None, init=False)
 
     # -- filling -----------------------------------------------------------------------------
 
@@ -140,12 +147,32 @@ class Shadow:
     # -- taking over -------------------------------------------------------------------------
 
     async def analyze(self) -> None:
-        """Have the planner know the shadow before it is merged."""
+        """Have the planner know the shadow before it is merged, unless that was attempted."""
+        if self.attempted is not None:
+            return  # it is known, and may be in place already
         with translate_errors():
             async with self.engine.lend() as connection:
                 for name in self.places.names:
                     analyze = _on_table("analyze {}", self.engine, shadow_table(name))
                     await connection.execute(analyze)
+
+    async def was_taken_over(self, connection: Connection) -> bool:
+        """Tell whether an earlier attempt has put it in place, whose reply to COMMIT was lost.
+
+        Waits for one that the server is still carrying out, and in the caller's transaction nobody
+        else puts it in place, or forgets it, from here on.
+
+        Raises:
+            ProgressConflictError: another rebuild has forgotten this shadow.
+        """
+        statement = self.engine.sql.statement
+        if (await connection.execute(statement(_HOLD), (self.shard,))).rowcount:
+            return False
+        if self.attempted is not None:
+            cursor = await connection.execute(_OUTCOME, (self.attempted,))
+            if await cursor.fetchone() == ("committed",):
+                return True
+        raise ProgressConflictError(self.shard, expected=self.claim.sequence, found=None)
 
     async def take_over(self, connection: Connection, ceiling: int) -> None:
         """Make the projection's rows and dead letters those of the shadow, and forget it.
@@ -157,7 +184,8 @@ class Shadow:
         """
         statement = self.engine.sql.statement
         cursor = await connection.execute(statement(_TAKE), (self.shard, ceiling))
-        if cursor.rowcount != 1:
+        row = await cursor.fetchone()
+        if row is None:
             raise ProgressConflictError(self.shard, expected=ceiling, found=None)
         shard = shard_name(self.projection)
         await connection.execute(statement(_CLEAR_LETTERS), (shard,))
@@ -165,6 +193,7 @@ class Shadow:
         for merging in self._mergings():
             await merging.run(connection)
         await _forget(connection, self.engine, self.projection, self.places)
+        (self.attempted,) = row  # all that is left is to commit it
 
     async def discard(self) -> bool:
         """Forget the shadow, unless another rebuild has done so; tells whether it was still there.

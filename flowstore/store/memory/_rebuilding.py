@@ -30,7 +30,7 @@ class MemoryRebuilding(Rebuilding):
 
     def holding_appends(
         self, projection: IProjection, shadow: Shadow | None, floor: int
-    ) -> AbstractAsyncContextManager[HeldReplay]:
+    ) -> AbstractAsyncContextManager[HeldReplay | None]:
         """Refuse to rebuild what runs inline.
 
         Raises:
