@@ -101,6 +101,8 @@ class Applier:
         committed: is told the progress after every commit.
         log: is told of what fails after a commit.
         begin: begins a unit of work; None does it as `store` does.
+        unknown: units of work, by their ceilings, of which nobody has said that they were committed
+            or refused: the server may carry one out after it was looked where the shard stands.
     """
 
     store: Target
@@ -113,7 +115,7 @@ class Applier:
     committed: Callable[[int], None] = _nothing
     log: logging.Logger = attrs.field(factory=lambda: logging.getLogger("flowstore.daemon"))
     begin: Callable[[], ProjectionUnit] | None = None
-    _attempted: ProjectionUnit | None = attrs.field(default=None, init=False)
+    unknown: dict[int, ProjectionUnit] = attrs.field(factory=dict[int, ProjectionUnit])
 
     @property
     def shard(self) -> str:
@@ -131,6 +133,14 @@ class Applier:
             InsufficientPrivilegeError: the role lacks a right.
             DatabaseError: PostgreSQL refused, or can't be reached and nobody has patience.
         """
+        try:
+            await self._apply(batch)
+        except ProgressConflictError:
+            if not await self._was_carried_out_late(batch):
+                raise
+            self.committed(batch.ceiling)
+
+    async def _apply(self, batch: EventBatch) -> None:
         failure = await self._attempt(batch)
         if failure is None:
             return
@@ -179,6 +189,20 @@ class Applier:
         look = partial(self._is_committed, batch)
         return await self.patience.attempt(f"looking where {self.shard!r} stands", look)
 
+    async def _was_carried_out_late(self, batch: EventBatch) -> bool:
+        """Tell whether what stands in a batch's way is an attempt of this owner's to commit it.
+
+        One that was given up, and that the server has carried out after it was looked: there is
+        nothing left to be done but to call what waits for it.
+        """
+        if batch.ceiling not in self.unknown or not await self._was_committed(batch):
+            return False
+        try:
+            await self._settle(self.unknown.pop(batch.ceiling))
+        except Exception:
+            self.log.exception("shard %r: what waited for a commit failed after it", self.shard)
+        return True
+
     async def _is_committed(self, batch: EventBatch) -> bool:
         standing = await self.store.standing(self.projection)
         if standing.sequence != batch.ceiling:
@@ -206,13 +230,12 @@ class Applier:
             self.claim = claim
             unit = (self.begin or self.store.projection_session)()
             await fill(unit)
-            self._attempted = unit
             try:
                 await self._commit_once(batch, unit, letters, claim)
             except ShardEditedError as edited:
                 claim = attrs.evolve(claim, edits=edited.edits)
             else:
-                await self._settle()
+                await self._settle(unit)
                 return
 
     async def _commit_once(
@@ -223,15 +246,22 @@ class Applier:
         claim: Claim | None,
     ) -> None:
         async with self.commits:
-            await self.store.commit_batch(
-                unit,
-                shard=self.shard,
-                floor=batch.floor,
-                ceiling=batch.ceiling,
-                dead_letters=letters,
-                rebuilding=True,  # what waits for it may be slow, and needs no slot
-                claim=claim,
-            )
+            try:
+                await self.store.commit_batch(
+                    unit,
+                    shard=self.shard,
+                    floor=batch.floor,
+                    ceiling=batch.ceiling,
+                    dead_letters=letters,
+                    rebuilding=True,  # what waits for it may be slow, and needs no slot
+                    claim=claim,
+                )
+            except (ProgressConflictError, ShardEditedError):
+                raise  # it was refused
+            except BaseException:
+                self.unknown[batch.ceiling] = unit
+                raise
+        self.unknown.clear()  # whatever comes late now finds another floor
 
     async def _set_aside(self, batch: EventBatch, error: Exception) -> None:
         """Deal with a batch of a single event that fails."""
@@ -256,21 +286,20 @@ class Applier:
         if self.patience is None:
             await work()
             return
-        tried, self._attempted = False, None
+        tried = False
 
         async def attempt() -> None:
             nonlocal tried
             if tried and await self._is_committed(batch):
-                await self._settle()
+                await self._settle(self.unknown.pop(batch.ceiling, None))
                 return
             tried = True
             await work()
 
         await self.patience.attempt(f"committing {self.shard!r}", attempt)
 
-    async def _settle(self) -> None:
-        """Call what waits for the latest commit, once, also if the commit's reply was lost."""
-        unit, self._attempted = self._attempted, None
+    async def _settle(self, unit: ProjectionUnit | None) -> None:
+        """Call what waits for a commit, once, also if the commit's reply was lost."""
         if unit is not None and not self.rebuilding:
             await self.store.call_after_commit(unit)
 

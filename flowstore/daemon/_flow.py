@@ -10,6 +10,7 @@ import trio
 
 from flowstore.blocks import ActionBlock, Network, SourceBlock, pipe
 from flowstore.daemon._applier import Applier, Target
+from flowstore.daemon._groups import bare
 from flowstore.daemon._mark import Marks
 from flowstore.daemon._pipeline import group_by_stream, read_pages
 from flowstore.daemon._reasons import InHand
@@ -17,9 +18,10 @@ from flowstore.daemon._retrying import Patience
 from flowstore.daemon._settings import DaemonSettings
 from flowstore.daemon._sharing import SharedPages
 from flowstore.daemon._spans import Folding, SpanFailedError, failed_span
+from flowstore.errors import ProgressConflictError
 from flowstore.events import EventBatch, EventPage
 from flowstore.projections import IProjection, only_folds, produced_by
-from flowstore.store import Claim, HeldDocuments
+from flowstore.store import Claim, HeldDocuments, ProjectionUnit
 
 __all__ = ["Flow", "Leg"]
 
@@ -78,6 +80,9 @@ class Flow:
     patience: Patience
     committed: Callable[[int], None]
     log: logging.Logger
+    _unknown: dict[int, ProjectionUnit] = attrs.field(
+        factory=dict[int, ProjectionUnit], init=False, repr=False
+    )
 
     def assemble(self, network: Network, leg: Leg) -> SourceBlock[EventPage]:
         """Add the pipeline to a network; gives its source, which ends it when completed."""
@@ -105,12 +110,17 @@ class Flow:
             leg = await self._onward(leg, ceiling=whole, careful=False)
 
     async def _run(self, leg: Leg) -> SpanFailedError | None:
-        try:
-            async with Network(name=self.projection.name) as network:
-                self.assemble(network, leg)
-        except Exception as error:  # noqa: BLE001  raised again but for a span that failed
-            return failed_span(error)
-        return None
+        while True:
+            try:
+                async with Network(name=self.projection.name) as network:
+                    self.assemble(network, leg)
+            except Exception as error:  # noqa: BLE001  raised again but for a span that failed
+                late = await self.resumed(leg, error)
+                if late is None:
+                    return failed_span(error)
+                leg = late
+            else:
+                return None
 
     async def _onward(self, leg: Leg, *, ceiling: float, careful: bool) -> Leg:
         leg = await self.after(leg, ceiling=ceiling, careful=careful)
@@ -123,10 +133,29 @@ class Flow:
 
         What was written to its documents beside its pages is seen by that: nothing is held yet.
         """
-        work = partial(self.store.standing, self.projection)
-        standing = await self.patience.attempt("reading the shard's progress", work)
+        standing = await self._standing()
         claim = attrs.evolve(leg.claim, sequence=standing.sequence, edits=standing.edits)
         return attrs.evolve(leg, claim=claim, ceiling=ceiling, careful=careful)
+
+    async def resumed(self, leg: Leg, error: Exception) -> Leg | None:
+        """Make the leg that goes on after a commit of this owner's that came late, if it was that.
+
+        It was given up, and carried out after it was looked where the shard stands; so what was
+        done since then was refused. Anybody else would have another epoch.
+        """
+        if not isinstance(bare(error), ProgressConflictError):
+            return None
+        standing = await self._standing()
+        if standing.epoch != leg.claim.epoch or standing.sequence not in self._unknown:
+            return None
+        self.log.info("a commit up to %s was carried out late: %s", standing.sequence, bare(error))
+        self._unknown.clear()
+        self.committed(standing.sequence)
+        return attrs.evolve(leg, claim=standing)
+
+    async def _standing(self) -> Claim:
+        work = partial(self.store.standing, self.projection)
+        return await self.patience.attempt("reading the shard's progress", work)
 
     def _folding(self, leg: Leg) -> Folding:
         types = frozenset(produced_by(self.projection))
@@ -164,4 +193,5 @@ class Flow:
             commits=self.commits,
             committed=self.committed,
             log=self.log,
+            unknown=self._unknown,
         )

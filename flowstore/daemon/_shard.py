@@ -299,18 +299,25 @@ class Shard:
     async def _run(
         self, flow: Flow, leg: Leg, state: ShardState, begun: Callable[[], None]
     ) -> SpanFailedError | None:
-        self._work = trio.CancelScope()
-        try:
-            with self._work:
-                async with Network(name=self.name) as network:
-                    self._source = flow.assemble(network, leg)
-                    self._telling.set(state)
-                    begun()
-        except Exception as error:  # noqa: BLE001  raised again but for a span that failed
-            return failed_span(error)
-        finally:
-            self._source = None
-        return None
+        while True:
+            self._work = trio.CancelScope()
+            try:
+                with self._work:
+                    async with Network(name=self.name) as network:
+                        self._source = flow.assemble(network, leg)
+                        self._telling.set(state)
+                        begun()
+            except Exception as error:  # noqa: BLE001  raised again but for a span that failed
+                late = await flow.resumed(leg, error)
+                if late is None:
+                    return failed_span(error)
+                leg = late
+                if self._is_finishing:
+                    return None
+            else:
+                return None
+            finally:
+                self._source = None
 
     def _pipeline(self) -> Flow:
         return Flow(
