@@ -18,6 +18,7 @@ PATIENCE = 60
 SETTINGS = DaemonSettings(retry_time=0.01, notifications=False)
 TAKES = re.compile(rf'delete from "{SCHEMA}"\.progress where shard = \$1 and sequence = \$2')
 COMMITS = re.compile(r": commit$", re.IGNORECASE)
+LOOKS = re.compile(rf'select sequence from "{SCHEMA}"\.progress where shard = \$1$')
 TRIES = re.compile("set transaction isolation level read committed")
 
 
@@ -208,4 +209,28 @@ async def test_a_shard_that_went_on_elsewhere_is_not_taken_back_to_one_that_was_
             await daemon.rebuild(Total, swap=True)
             assert [status.progress for status in daemon.statuses()] == [33]
         assert (loss.happened, loss.between) == (1, None)
+        assert await totals(direct) == await expected(direct)
+
+
+async def test_trouble_after_its_end_fails_nothing_that_is_done(dsn, network):
+    """The view is in place; where the shard stands is looked up once more."""
+    async with scene(dsn, network, Lifecycle.ASYNC) as (store, direct):
+        loss = Loss(carried_out=True)
+        losses = []
+
+        async def lose(link, message):
+            if TAKES.match(message.statement):
+                loss.taking = link
+            elif link is loss.taking and COMMITS.search(message.label):
+                loss.happened = True
+            elif loss.happened and not losses and LOOKS.match(message.statement):
+                losses.append(message.label)
+                link.reset()
+                await trio.lowlevel.checkpoint()
+
+        network.on_message = lose
+        async with store.build_projection_daemon(SETTINGS) as daemon:
+            await daemon.rebuild(Total, swap=True)
+            assert [status.progress for status in daemon.statuses()] == [30]
+        assert len(losses) == 1
         assert await totals(direct) == await expected(direct)
