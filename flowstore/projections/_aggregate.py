@@ -74,18 +74,21 @@ class Aggregate(Generic[_T]):
 
         Args:
             state: the aggregate before; None if there is none.
-            stream: its events, in version order.
+            stream: its events, in version order; one that was set aside may come after those that
+                the state was made of, whose version stays.
 
         Returns:
             None if there is no aggregate then, because none began or it was deleted.
         """
         reactions, stream_id = self._reactions, stream.id
+        latest = _version_of(state) if self.keeps_version else 0
         for event in stream.events:
             reaction = reactions.get(event.data.__class__)
             if reaction is not None:
                 state = reaction.react(state, event, stream_id)
             if self.keeps_version and state is not None:
-                state = with_field(state, "version", event.version)
+                version = event.version
+                state = with_field(state, "version", max(latest, version))
         return state
 
     def concerns(self, stream: EventStream) -> bool:
@@ -93,6 +96,12 @@ class Aggregate(Generic[_T]):
         if self.keeps_version:
             return True
         return any(event.data.__class__ in self._reactions for event in stream.events)
+
+
+def _version_of(state: Any) -> int:
+    """Give the version that an aggregate has come to; 0 where it says none."""
+    version = getattr(state, "version", 0)
+    return version if isinstance(version, int) else 0
 
 
 def aggregate_rule(aggregate: type[_T]) -> Aggregate[_T]:

@@ -38,6 +38,11 @@ left join {schema}.events e
 where s.tenant_id = %s and s.id = %s
 order by e.version"""
 _STANDING: Final = "select version, archived from {schema}.streams where tenant_id = %s and id = %s"
+_LACKS: Final = """
+select exists (
+    select from {schema}.dead_letters d join {schema}.events e on e.sequence = d.sequence
+    where d.shard = %s and e.tenant_id = %s and e.stream_id = %s
+)"""
 _EVENT: Final = """
 select {event_columns} from {schema}.events e where e.tenant_id = %s and e.id = %s"""
 _STATE: Final = """
@@ -225,9 +230,12 @@ class EventReader:
         One that is kept, inline or by the daemon, is loaded, and the events that its field
         `version` hasn't come to are folded onto it, which reads few of a long stream. Without that
         field one that is kept inline is loaded, and any other folded, as is one of a stream that
-        was masked, compacted or had events skipped.
+        was masked, compacted or had events skipped; and one that lacks an event that was set aside,
+        which raises then what the event does to whoever folds it. Of a dead letter that was
+        discarded nothing is left: one that is kept goes on without the event.
 
         Raises:
+            Exception: what a handler of the class raised at an event.
             RegistrationError: the class can't be folded.
             UnknownEventTypeError: an event's stored type is not known.
             InvalidEventError: stored data doesn't fit its type.
@@ -236,10 +244,12 @@ class EventReader:
         kept = kept_view(self._engine.options.projections, aggregate)
         if kept is None:
             return await self.aggregate_stream(aggregate, stream_id)
-        document = await self._session.load(aggregate, stream_id)
         if kept.rule is None:
-            return document
-        if document is None:
+            return await self._session.load(aggregate, stream_id)
+        # Before and after: an event may be set aside meanwhile, or be retried.
+        lacks = await self._lacks_an_event(kept.shard, stream_id)
+        document = await self._session.load(aggregate, stream_id)
+        if lacks or document is None or await self._lacks_an_event(kept.shard, stream_id):
             return await self.aggregate_stream(aggregate, stream_id)
         place = kept.place_of(document)
         newer = await self._read_whole(stream_id, from_version=place)
@@ -267,6 +277,12 @@ class EventReader:
         rows = await self._rows(Statement(query, self._place(stream_id)))
         version, archived = rows[0] if rows else (0, False)
         return version, archived
+
+    async def _lacks_an_event(self, shard: str, stream_id: StreamId) -> bool:
+        """Tell whether an event of a stream was set aside by a shard, and is no part of its view."""
+        query = self._engine.sql.statement(_LACKS)
+        [(lacks,)] = await self._rows(Statement(query, (shard, *self._place(stream_id))))
+        return lacks
 
     async def _read_whole(
         self, stream_id: StreamId, version: int | None = None, *, from_version: int = 0

@@ -24,11 +24,13 @@ class KeptView:
     """Hold how an aggregate's documents relate to their streams.
 
     Attributes:
+        shard: the name that what couldn't be folded is set aside under.
         rule: folds further events onto a document; None if it isn't folded from its stream.
         tells_its_place: whether a document's field `version` says what it was folded from; else it
             has everything.
     """
 
+    shard: str
     rule: Aggregate[Any] | None
     tells_its_place: bool
 
@@ -52,12 +54,14 @@ def kept_view(projections: Projections, aggregate: type) -> KeptView | None:
     )
     if not isinstance(keeping, AggregateProjection):
         return (
-            KeptView(None, tells_its_place=False)
+            KeptView(registration.shard, None, tells_its_place=False)
             if registration.lifecycle is Lifecycle.INLINE
             else None
         )
     tells = keeping.rule.keeps_version and not keeping.is_enriched
     if registration.lifecycle is Lifecycle.INLINE:
-        return KeptView(keeping.rule, tells)
+        return KeptView(registration.shard, keeping.rule, tells)
     begins = registration.projection.async_options.start_from
-    return KeptView(keeping.rule, tells) if tells and begins == "beginning" else None
+    if not tells or begins != "beginning":
+        return None
+    return KeptView(registration.shard, keeping.rule, tells)

@@ -12,7 +12,7 @@ from flowstore.store._names import told_tenant
 from flowstore.store._rows import EventRow, decode_row
 from flowstore.store.memory._database import View
 from flowstore.store.memory._errors import NotInMemoryError
-from flowstore.store.memory._rows import EVENT_IDS, EVENTS, STREAMS, StoredEvent
+from flowstore.store.memory._rows import DEAD_LETTERS, EVENT_IDS, EVENTS, STREAMS, StoredEvent
 from flowstore.store.memory._sessions import view_of
 
 __all__ = ["MemoryEvents"]
@@ -76,6 +76,10 @@ class MemoryEvents(EventOperations):
         view, place = await self._look(stream_id)
         found = view.get(STREAMS, place)
         return (0, False) if found is None else (found.version, found.archived)
+
+    async def _lacks_an_event(self, shard: str, stream_id: StreamId) -> bool:
+        view, place = await self._look(stream_id)
+        return any(view.get(DEAD_LETTERS, (shard, each.sequence)) for each in view.stream(place))
 
     async def _read_whole(
         self, stream_id: StreamId, version: int | None = None, *, from_version: int = 0

@@ -51,7 +51,11 @@ from flowstore.testing.contract._event_types import (
 from flowstore.testing.contract._expected_versions import (
     TestExpectedVersions,
 )
-from flowstore.testing.contract._failures import TestDeadLetters, TestPoison
+from flowstore.testing.contract._failures import (
+    TestDeadLetters,
+    TestPoison,
+    TestTheLatestBesideDeadLetters,
+)
 from flowstore.testing.contract._feed import (
     TestFeed,
     TestUnknownTypesInTheFeed,
@@ -156,6 +160,7 @@ __all__ = [
     "TestStreamState",
     "TestSubscriptions",
     "TestTextIdentity",
+    "TestTheLatestBesideDeadLetters",
     "TestTypesOfAnotherProcess",
     "TestUnknownTypesInTheFeed",
     "TestUuidIdentity",

@@ -22,6 +22,7 @@ from flowstore.testing.contract._domain import (
     Deposited,
     commit,
     get,
+    put,
 )
 from flowstore.testing.contract._fixtures import Capability, needs
 
@@ -101,6 +102,91 @@ class TestPoison:
                     await daemon.rebuild(Picky)
         assert caught.value.sequence == action.events[1].sequence
         assert str(action.events[1].sequence) in str(caught.value)
+
+
+@attrs.define
+class Sum:
+    """An aggregate that can't take everything, and tells which event was its last."""
+
+    id: UUID
+    balance: int = 0
+    version: int = 0
+
+    def apply_deposited(self, deposited: Deposited) -> None:
+        """Add, but not what is negative."""
+        if deposited.amount < LEAST:
+            raise ValueError("a negative deposit")
+        self.balance += deposited.amount
+
+
+@needs(Capability.DAEMON)
+class TestTheLatestBesideDeadLetters:
+    """A view that lacks an event is never handed out as what folding the stream would give."""
+
+    @pytest.fixture
+    def options(self) -> StoreOptions:
+        options = StoreOptions()
+        options.projections.aggregate_streams_with(Sum)
+        return options
+
+    async def daemon(self, store: Store) -> None:
+        """Have the daemon set aside what it can't fold."""
+        with trio.fail_after(PATIENCE):
+            async with store.build_projection_daemon() as daemon:
+                await daemon.start_all()
+                await daemon.wait_for_non_stale_results()
+
+    async def latest(self, store: Store, stream: UUID) -> Any:
+        async with store.session() as session:
+            return await session.events.fetch_latest(Sum, stream)
+
+    async def live(self, store: Store, stream: UUID) -> Any:
+        async with store.session() as session:
+            return await session.events.aggregate_stream(Sum, stream)
+
+    @pytest.mark.parametrize("amounts", [(1, -1, 2), (-1, 2), (1, -1), (-1,)], ids=str)
+    async def test_it_raises_what_folding_raises(self, store: Store, amounts: Any) -> None:
+        stream = uuid4()
+        await commit(store, stream, *map(Deposited, amounts))
+        await self.daemon(store)
+        for _ in range(2):
+            for read in (self.live, self.latest):
+                with pytest.raises(ValueError, match="a negative deposit"):
+                    await read(store, stream)
+            await commit(store, stream, Deposited(5))
+
+    async def test_other_streams_are_none_the_worse(self, store: Store) -> None:
+        stream, other = uuid4(), uuid4()
+        await commit(store, stream, Deposited(-1))
+        await commit(store, other, Deposited(1))
+        await self.daemon(store)
+        await put(store, Sum(other, 70, 1))
+        await commit(store, other, Deposited(3))
+        assert await self.latest(store, other) == Sum(other, 73, 2)
+
+    async def test_once_it_was_retried_it_is_what_folding_gives(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stream = uuid4()
+        await commit(store, stream, Deposited(1), Deposited(-1), Deposited(2))
+        await self.daemon(store)
+        monkeypatch.setattr("flowstore.testing.contract._failures.LEAST", -10)
+        assert await self.latest(store, stream) == await self.live(store, stream)
+        [letter] = await store.dead_letters()
+        await store.retry_dead_letter(letter)
+        assert await self.latest(store, stream) == await self.live(store, stream)
+        await commit(store, stream, Deposited(7))
+        assert await self.latest(store, stream) == await self.live(store, stream)
+        assert await self.live(store, stream) == Sum(stream, 9, 4)
+
+    async def test_what_was_given_up_is_no_part_of_it_any_more(self, store: Store) -> None:
+        stream = uuid4()
+        await commit(store, stream, Deposited(1), Deposited(-1), Deposited(2))
+        await self.daemon(store)
+        [letter] = await store.dead_letters()
+        await store.discard_dead_letter(letter)
+        await commit(store, stream, Deposited(4))
+        assert await self.latest(store, stream) == Sum(stream, 7, 4)
 
 
 @needs(Capability.DAEMON)
