@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, TypeAlias, cast, get_args
 import attrs
 from cattrs import Converter
 
-from flowstore.codec._converter import make_converter
+from flowstore.codec._converter import NotingConverter, make_converter
 from flowstore.codec._json import EncodingLimits
 from flowstore.codec._metadata import EventMetadata
 from flowstore.errors import RegistrationError, UnknownEventTypeError
@@ -226,6 +226,28 @@ class EventRegistry:
             self.name_of(event_type)
         wanted = set(event_types)
         return tuple(name for name in self.known_names() if self.reading(name).type in wanted)
+
+    def only(self, *event_types: type) -> "EventRegistry":
+        """Make a registry that reads some types as this one does, and no others; to be pickled.
+
+        Args:
+            event_types: exact types, as for `stored_names`.
+
+        Raises:
+            RegistrationError: what its converter does can't be known.
+        """
+        if not isinstance(self.converter, NotingConverter) or not self.converter.is_told:
+            raise RegistrationError(
+                "options.events.converter is one of your own, or its options were changed, which no"
+                " other process can be told: leave it as it is, and register hooks on it"
+            )
+        names = self.stored_names(*event_types)
+        copy = attrs.evolve(self)
+        types, named, upcasters = copy._types, copy._names, copy._upcasters  # noqa: SLF001 - of this very class
+        types.update((name, kind) for name, kind in self._types.items() if name in names)
+        named.update((kind, name) for kind, name in self._names.items() if name in names)
+        upcasters.update((name, rules) for name, rules in self._upcasters.items() if name in names)
+        return copy
 
     def _claim(self, event_type: type, name: str) -> None:
         if not name.strip():

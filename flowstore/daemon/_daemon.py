@@ -19,6 +19,7 @@ from flowstore.daemon._shard import Shard, ShardStoppedError
 from flowstore.daemon._sharing import SharedPages
 from flowstore.daemon._status import ShardStatus, StatusBoard
 from flowstore.daemon._waiting import Wait
+from flowstore.daemon._workers import check_split, check_workers
 from flowstore.errors import UnknownProjectionError
 from flowstore.postgres import plain_nursery
 from flowstore.projections import Lifecycle, Registration
@@ -162,7 +163,7 @@ class ProjectionDaemon:
 
     # -- replaying ---------------------------------------------------------------------------
 
-    async def rebuild(self, name_or_type: Any, *, swap: bool = False) -> None:
+    async def rebuild(self, name_or_type: Any, *, swap: bool = False, workers: int = 1) -> None:
         """Make what a projection has written anew, from all events.
 
         Works under a running daemon: the shard stands aside and goes on afterwards. Appends in
@@ -182,20 +183,29 @@ class ProjectionDaemon:
             name_or_type: the projection.
             swap: keep the present view until the new one is there. Takes a projection that writes
                 nothing but documents of the types it produces, and flat tables.
+            workers: how many processes share the streams out among themselves; above 1 it is a
+                `swap`, and takes an aggregate of one stream, without `enrich=`, or a composite of
+                such. Its classes are imported in each, so they have to be at the top of a module
+                other than `__main__`, as have hooks and upcasters.
 
         Raises:
+            ValueError: `workers` isn't a whole number from 1.
             UnknownProjectionError: there is no such projection, or it is live.
             RebuildError: an event can't be applied and the projection's `on_rebuild_error` is
                 "stop", which names the event's sequence; or the projection was stopped meanwhile;
                 or, with `swap`, it writes what can't be kept elsewhere, or another rebuild of it
-                has begun.
+                has begun; or `workers` can't share it, which names what is in the way, or one of
+                them was ended.
             DatabaseError: PostgreSQL refused, or can't be reached.
         """
+        check_workers(workers)
         registration = self._registration(name_or_type)
+        if workers > 1:
+            check_split(registration.projection, workers)
         if registration.lifecycle is Lifecycle.INLINE:
-            await self._rebuilder.of_inline(registration)
-        elif swap:
-            await self._rebuilder.swap(self._find(name_or_type))
+            await self._rebuilder.of_inline(registration, workers)
+        elif swap or workers > 1:
+            await self._rebuilder.swap(self._find(name_or_type), workers)
         else:
             await self._rebuilder.in_place(self._find(name_or_type))
 

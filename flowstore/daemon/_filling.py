@@ -9,16 +9,15 @@ import trio
 
 from flowstore.daemon._applier import Applier, Target
 from flowstore.daemon._estimate import Running
-from flowstore.daemon._flow import Flow, Leg
+from flowstore.daemon._flow import Flow, Leg, Pages
 from flowstore.daemon._mark import FreshMarks
 from flowstore.daemon._reasons import InHand
 from flowstore.daemon._retrying import Patience
 from flowstore.daemon._settings import DaemonSettings
-from flowstore.daemon._sharing import SharedPages
 from flowstore.projections import IProjection
 from flowstore.store import Claim, EventStore, Shadow
 
-__all__ = ["Filling"]
+__all__ = ["Filling", "patience_of"]
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -28,7 +27,7 @@ class Filling:
     Attributes:
         store: where events are.
         settings: the daemon's.
-        pages: fetches for all shards.
+        pages: fetches them.
         commits: bounds how many commits there are at the same time.
         tell: is told of every rebuild that has moved, or waits.
         log: is told of trouble.
@@ -36,7 +35,7 @@ class Filling:
 
     store: EventStore
     settings: DaemonSettings
-    pages: SharedPages
+    pages: Pages
     commits: trio.CapacityLimiter
     tell: Callable[[Running], None]
     log: logging.Logger
@@ -85,13 +84,7 @@ class Filling:
 
     def patience(self, running: Running) -> Patience:
         """Wait out trouble with the database, saying so with the rebuild's status."""
-
-        def say(reason: str) -> None:
-            running.reason = reason
-            self.tell(running)
-
-        settings = self.settings
-        return Patience(settings.retry_time, settings.longest_retry_time, self.log, say)
+        return patience_of(self.settings, running, self.tell, self.log)
 
     def aim(self, running: Running, ceiling: int, progress: int) -> None:
         """Set a rebuild's target; what it foretells the time by stays."""
@@ -101,3 +94,18 @@ class Filling:
     def _note(self, running: Running, progress: int) -> None:
         running.progress = progress
         self.tell(running)
+
+
+def patience_of(
+    settings: DaemonSettings,
+    running: Running,
+    tell: Callable[[Running], None],
+    log: logging.Logger,
+) -> Patience:
+    """Wait out trouble with the database, saying so with a rebuild's status."""
+
+    def say(reason: str) -> None:
+        running.reason = reason
+        tell(running)
+
+    return Patience(settings.retry_time, settings.longest_retry_time, log, say)

@@ -3,7 +3,9 @@
 import logging
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
+from typing import Protocol
 
 import attrs
 import trio
@@ -12,18 +14,27 @@ from flowstore.blocks import ActionBlock, Network, SourceBlock, pipe
 from flowstore.daemon._applier import Applier, Target
 from flowstore.daemon._groups import bare
 from flowstore.daemon._mark import Marks
-from flowstore.daemon._pipeline import group_by_stream, read_pages
+from flowstore.daemon._pipeline import Fetch, group_by_stream, read_pages
 from flowstore.daemon._reasons import InHand
 from flowstore.daemon._retrying import Patience
 from flowstore.daemon._settings import DaemonSettings
-from flowstore.daemon._sharing import SharedPages
 from flowstore.daemon._spans import Folding, SpanFailedError, failed_span
 from flowstore.errors import ProgressConflictError
 from flowstore.events import EventBatch, EventPage
 from flowstore.projections import IProjection, only_folds, produced_by
 from flowstore.store import Claim, HeldDocuments, ProjectionUnit
 
-__all__ = ["Flow", "Leg"]
+__all__ = ["Flow", "Leg", "Pages"]
+
+
+class Pages(Protocol):
+    """Fetches pages: for all shards of a daemon, or of a part of the streams."""
+
+    def reading(
+        self, projection: IProjection, floor: int, in_hand: InHand
+    ) -> AbstractContextManager[Fetch]:
+        """Give what fetches a projection's pages, from a floor on, for the block."""
+        ...
 
 
 @attrs.frozen(kw_only=True)
@@ -63,7 +74,7 @@ class Flow:
         store: where effects and progress go: a store, or a rebuild's shadow.
         projection: what is applied.
         settings: the daemon's.
-        pages: fetches for all shards.
+        pages: fetches them.
         commits: bounds how many commits there are at the same time.
         in_hand: is told what is being done.
         patience: waits out trouble with the database.
@@ -74,7 +85,7 @@ class Flow:
     store: Target
     projection: IProjection
     settings: DaemonSettings
-    pages: SharedPages
+    pages: Pages
     commits: trio.CapacityLimiter
     in_hand: InHand
     patience: Patience

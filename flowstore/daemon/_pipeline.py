@@ -15,7 +15,7 @@ from flowstore.events import EventBatch, EventPage, EventStream, group_by_stream
 from flowstore.projections import IProjection
 from flowstore.store import EventStore
 
-__all__ = ["event_source", "group_by_stream", "projection_sink", "read_pages"]
+__all__ = ["Fetch", "event_source", "group_by_stream", "projection_sink", "read_pages"]
 
 Fetch: TypeAlias = Callable[[int, int], Awaitable[EventPage]]
 """Reads a page above a floor, up to a mark."""

@@ -20,6 +20,7 @@ from flowstore.daemon._settings import DaemonSettings
 from flowstore.daemon._shard import Shard, ShardStoppedError
 from flowstore.daemon._sharing import SharedPages
 from flowstore.daemon._status import ShardStatus, StatusBoard
+from flowstore.daemon._workers import WorkerError, fill_by_workers
 from flowstore.errors import DatabaseError, ProgressConflictError, RebuildError
 from flowstore.events import EventBatch, group_by_stream_id
 from flowstore.projections import IProjection, Registration
@@ -113,10 +114,11 @@ class Rebuilder:
 
     # -- beside the view that serves ---------------------------------------------------------
 
-    async def swap(self, shard: Shard) -> None:
+    async def swap(self, shard: Shard, workers: int = 1) -> None:
         """Apply all events beside a projection's view, and put the result in its place.
 
-        The shard goes on until the last moment, and again afterwards, also if this fails.
+        The shard goes on until the last moment, and again afterwards, also if this fails. More than
+        one worker: processes, which share the streams out among themselves.
 
         Raises:
             RebuildError: an event can't be applied; or the projection writes what can't be kept
@@ -126,7 +128,7 @@ class Rebuilder:
         async with self._turn(shard.name):
             with self._telling(shard.name, 0) as running, _told(shard.name):
                 async with self._shadow(registration.projection, running) as shadow:
-                    await self._come_near(shadow, running)
+                    await self._come_near(shadow, running, workers)
                     async with self._starter.aside(shard):
                         ceiling = max(await self._store.highest_sequence(), await shard.look_up())
                         await self._filling.fill(shadow, running, ceiling)
@@ -147,7 +149,7 @@ class Rebuilder:
 
     # -- inline ------------------------------------------------------------------------------
 
-    async def of_inline(self, registration: Registration) -> None:
+    async def of_inline(self, registration: Registration, workers: int = 1) -> None:
         """Rebuild a projection that runs in the transactions that append.
 
         Events are applied beside the view while appends go on; for the last of them, and for the
@@ -161,9 +163,11 @@ class Rebuilder:
             with self._telling(registration.shard, 0) as running, _told(registration.shard):
                 try:
                     async with self._shadow(projection, running) as shadow:
-                        await self._come_near(shadow, running)
+                        await self._come_near(shadow, running, workers)
                         await self._finish_inline(projection, shadow, running)
                 except NoShadowError as refusal:
+                    if workers > 1:
+                        raise
                     self._log.info("%s: appends wait while it is rebuilt", refusal.reason)
                     running.progress, running.has_shadow = 0, False
                     await self._finish_inline(projection, None, running)
@@ -242,8 +246,11 @@ class Rebuilder:
         running.estimate = Estimate(place, place, trio.current_time())
         running.progress = place
 
-    async def _come_near(self, shadow: Shadow, running: Running) -> None:
+    async def _come_near(self, shadow: Shadow, running: Running, workers: int) -> None:
         """Apply what is there, and what has come meanwhile, until little is left."""
+        if workers > 1:
+            ceiling = await self._store.highest_sequence()
+            await fill_by_workers(self._filling, shadow, running, ceiling, workers)
         for _ in range(_ROUNDS):
             ceiling = await self._store.highest_sequence()
             left = ceiling - running.progress
@@ -285,11 +292,12 @@ def _told(name: str) -> Generator[None]:
             cause = failure.__cause__ or failure
             reason = f"{type(cause).__name__}: {cause}"
             raise RebuildError(name, failure.sequence, reason) from cause
-        if isinstance(failure, (ShardStoppedError, LeaseLostError)):
+        if isinstance(failure, (ShardStoppedError, LeaseLostError, WorkerError)):
             raise RebuildError(name, None, str(failure)) from failure
         if isinstance(failure, NoShadowError):
             reason = (
-                f"it can't be rebuilt beside its present view, as swap=True asks: {failure.reason}"
+                "it can't be rebuilt beside its present view, as swap=True and workers above 1 ask:"
+                f" {failure.reason}"
             )
             raise RebuildError(name, None, reason) from failure
         if isinstance(failure, ProgressConflictError):

@@ -20,6 +20,7 @@ from flowstore.projections._protocols import (
 from flowstore.projections._registration import Registration
 from flowstore.projections._registry import Projections
 from flowstore.projections._shards import document_key, shard_name
+from flowstore.projections._splitting import why_not_split
 from flowstore.projections._subscription import Subscription
 from flowstore.projections._tables import Column, DeleteRow, RowChange, Table, WriteRow
 from flowstore.projections._transform import TransformProjection, transform_projection
@@ -56,4 +57,5 @@ __all__ = [
     "produced_by",
     "shard_name",
     "transform_projection",
+    "why_not_split",
 ]

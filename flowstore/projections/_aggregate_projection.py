@@ -33,6 +33,11 @@ class AggregateProjection:
     async_options: AsyncOptions = attrs.field(factory=AsyncOptions)
     _enrich: Enrich | None = attrs.field(default=None, repr=False, alias="enrich")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The rule is made of the class' functions, which are found again by the class.
+        mine = (self.name, self.version, self._enrich, self.async_options)
+        return _made_again, (self.rule.document_type, *mine)
+
     @property
     def is_enriched(self) -> bool:
         """Whether handlers see events that were changed for them, which no live fold does."""
@@ -115,6 +120,14 @@ def aggregate_projection(
         version,
         AsyncOptions() if async_options is None else async_options,
         enrich,
+    )
+
+
+def _made_again(
+    aggregate: type, name: str, version: int, enrich: Enrich | None, async_options: AsyncOptions
+) -> AggregateProjection:
+    return aggregate_projection(
+        aggregate, name=name, version=version, enrich=enrich, async_options=async_options
     )
 
 

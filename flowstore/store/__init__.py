@@ -3,12 +3,13 @@
 from flowstore.store._document_session import DocumentSession
 from flowstore.store._document_types import DocumentType, DocumentTypes
 from flowstore.store._event_operations import EventOperations
-from flowstore.store._feed import OpenAppend
+from flowstore.store._feed import OpenAppend, Part
 from flowstore.store._held import HeldDocuments, Written
 from flowstore.store._indexes import ExpressionIndex, GinIndex, Index, expression, gin
 from flowstore.store._leases import LeaseSession, Taking
 from flowstore.store._opening import open_event_store
 from flowstore.store._options import StoreOptions
+from flowstore.store._parts import ShadowPart
 from flowstore.store._progress import Claim
 from flowstore.store._projection_unit import ProjectionUnit
 from flowstore.store._rebuilding import HeldReplay, Rebuilding
@@ -40,10 +41,12 @@ __all__ = [
     "LeaseSession",
     "NoShadowError",
     "OpenAppend",
+    "Part",
     "ProjectionUnit",
     "Rebuilding",
     "Session",
     "Shadow",
+    "ShadowPart",
     "StoreOptions",
     "StreamHandle",
     "Taking",

@@ -1,6 +1,6 @@
 """Which classes are documents, and how each is kept."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, cast, get_type_hints
 from uuid import UUID
 
@@ -109,6 +109,14 @@ class DocumentTypes:
         """
         known = self._known.get(cls)
         return known or self._keep(_describe(cls, None, optimistic=False, indexes=()))
+
+    @classmethod
+    def of(cls, kinds: "Iterable[DocumentType]") -> "DocumentTypes":
+        """Make a catalogue of types that are described already."""
+        catalogue = cls()
+        for kind in kinds:
+            catalogue._keep(kind)
+        return catalogue
 
     def resolved(self, versions: Mapping["type[Any]", int]) -> "DocumentTypes":
         """Make the catalogue of an open store, which registers further types by itself.

@@ -14,7 +14,7 @@ from flowstore.store._engine import Engine
 from flowstore.store._rows import decode_page, row_size
 from flowstore.store._statements import Statement, fetch_rows
 
-__all__ = ["Feed", "OpenAppend"]
+__all__ = ["Feed", "OpenAppend", "Part"]
 
 _HIGH_WATER: Final = "select safe, ready from {schema}.high_water(%s, %s)"
 _HIGHEST: Final = "select coalesce(max(sequence), 0) from {schema}.events"
@@ -35,8 +35,33 @@ where
     and (%s::text[] is null or e.type = any (%s::text[]))
     and (%s or not e.archived) and not e.skipped
 order by e.sequence"""
+# The same of one part of the streams.
+_PART_PAGE: Final = """
+with page as materialized (
+    select {schema}.page_end(%s, %s, %s::text[], %s, %s, %s, %s, %s) as ceiling
+)
+select {event_columns}, (select p.ceiling from page p) from {schema}.events e
+where
+    e.sequence > %s and e.sequence <= (select p.ceiling from page p)
+    and (%s::text[] is null or e.type = any (%s::text[]))
+    and (%s or not e.archived) and not e.skipped
+    and {schema}.stream_part(e.stream_id, %s) = %s
+order by e.sequence"""
 _UNFIT: Final = "FS005"
 """What the mark is refused with on a replica, and in sessions of another isolation level."""
+
+
+@attrs.frozen
+class Part:
+    """Name one part of the streams; all events of a stream are in the same.
+
+    Attributes:
+        number: which part, from 0.
+        of: how many parts there are.
+    """
+
+    number: int
+    of: int
 
 
 @attrs.frozen
@@ -113,6 +138,29 @@ class Feed:
             *(floor, mark, names, include_archived, limit, max_bytes),
             *(floor, names, names, include_archived),
         )
+        return self._page(floor, mark, rows)
+
+    async def fetch_part_page(
+        self,
+        part: Part,
+        floor: int,
+        mark: int,
+        *,
+        types: Sequence[type],
+        limit: int,
+        max_bytes: int,
+        include_archived: bool,
+    ) -> EventPage:
+        """Read and decode a page as `fetch_page` does, of the events of one part of the streams."""
+        names = self._stored_names(tuple(types)) if types else None
+        rows = await self._rows(
+            self._engine.sql.statement(_PART_PAGE),
+            *(floor, mark, names, include_archived, limit, max_bytes, part.number, part.of),
+            *(floor, names, names, include_archived, part.of, part.number),
+        )
+        return self._page(floor, mark, rows)
+
+    def _page(self, floor: int, mark: int, rows: Sequence[tuple[Any, ...]]) -> EventPage:
         ceiling = rows[-1][-1] if rows else max(floor, mark)
         size = sum(map(row_size, rows))
         return EventPage(floor, ceiling, *decode_page(self._engine.codec, rows), size=size)

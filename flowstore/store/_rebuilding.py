@@ -12,8 +12,10 @@ from flowstore.events import DeadLetter, EventPage
 from flowstore.postgres import Connection, translate_errors
 from flowstore.projections import IProjection, shard_name
 from flowstore.store._commit import operation_statements, see_to_tables
+from flowstore.store._document_types import DocumentType
 from flowstore.store._engine import Engine
-from flowstore.store._feed import Feed
+from flowstore.store._feed import Feed, Part
+from flowstore.store._parts import ShadowPart, join_parts, open_parts, take_part
 from flowstore.store._progress import Claim, set_aside, tear_down
 from flowstore.store._projection_unit import ProjectionUnit
 from flowstore.store._shadow import Shadow, forget_shadows, open_shadow
@@ -45,6 +47,63 @@ class Rebuilding:
             DatabaseError: PostgreSQL refused, or can't be reached.
         """
         return await open_shadow(self._engine, projection)
+
+    async def open_parts(self, shadow: Shadow, count: int, floor: int) -> tuple[ShadowPart, ...]:
+        """Cut a shadow that stands at `floor` in parts, for so many processes to fill.
+
+        Raises:
+            ProgressConflictError: another rebuild has begun.
+            DatabaseError: PostgreSQL refused, or can't be reached.
+        """
+        return await open_parts(self._engine, shadow, count, floor)
+
+    def take_part(
+        self, projection: IProjection, kinds: Sequence[DocumentType], part: ShadowPart
+    ) -> Shadow:
+        """Stand for a part of a shadow that another process has opened.
+
+        Args:
+            projection: whose shadow it is; one that writes nothing but documents.
+            kinds: how those are kept.
+            part: what is to be filled.
+        """
+        return take_part(self._engine, projection, kinds, part)
+
+    async def join_parts(
+        self, shadow: Shadow, parts: Sequence[ShadowPart], floor: int, ceiling: int
+    ) -> None:
+        """Make one of a shadow's parts, all or nothing.
+
+        Args:
+            shadow: what they are parts of.
+            parts: all of them.
+            floor: where they began.
+            ceiling: where each stands.
+
+        Raises:
+            ProgressConflictError: a part doesn't, or another rebuild has begun.
+            DatabaseError: PostgreSQL refused, or can't be reached.
+        """
+        await join_parts(self._engine, shadow, parts, floor, ceiling)
+
+    async def fetch_page(
+        self, projection: IProjection, part: Part, floor: int, mark: int, *, max_bytes: int
+    ) -> EventPage:
+        """Read the next page of the events that a projection consumes, of a part of the streams.
+
+        Raises:
+            DatabaseError: PostgreSQL refused, or can't be reached.
+        """
+        options = projection.async_options
+        return await Feed(self._engine).fetch_part_page(
+            part,
+            floor,
+            mark,
+            types=tuple(projection.consumes),
+            limit=options.page_size,
+            max_bytes=max_bytes,
+            include_archived=options.include_archived,
+        )
 
     async def forget_shadows(self, projection: IProjection) -> None:
         """Forget what an interrupted rebuild of a projection may have left.

@@ -28,7 +28,7 @@ from flowstore.store._schema import lock_schema
 from flowstore.store._shadow_unit import NoShadowError, Places, ShadowUnit, shadow_table
 from flowstore.store._statements import lend_again
 
-__all__ = ["Shadow", "forget_shadows", "open_shadow"]
+__all__ = ["Shadow", "forget_shadows", "moved_engine", "open_shadow"]
 
 # 32 hexadecimal digits in the middle: whoever still fills a shadow that another rebuild has
 # forgotten finds no progress to move, and so writes nothing into the other's tables.
@@ -258,7 +258,7 @@ async def _open(engine: Engine, projection: IProjection, places: Places, shard: 
             # Claimed in the transaction that forgets: of two rebuilds that begin at once only the
             # later one's shadow has progress, and only its owner can write to the tables.
             claim = await claim_shard(attrs.evolve(engine, lend=lend_again(connection)), shard)
-    beside = _moved(engine, places)
+    beside = moved_engine(engine, places)
     await beside.tables.ensure([beside.catalogue.describe(kind.type) for kind in places.kinds])
     await beside.flat_tables.ensure(
         [attrs.evolve(table, name=shadow_table(table.name)) for table in places.tables]
@@ -313,7 +313,7 @@ def _places(engine: Engine, projection: IProjection) -> Places:
     )
 
 
-def _moved(engine: Engine, places: Places) -> Engine:
+def moved_engine(engine: Engine, places: Places) -> Engine:
     """Make an engine that keeps some documents in the shadows of their tables.
 
     What is known of tables that exist is its own: shadows come and go.
