@@ -170,14 +170,15 @@ class Failed:
 
     Attributes:
         kind: "event": an event can't be applied; "conflict": another rebuild has begun; "refused":
-            the projection does what no shadow can take in; "other": anything else.
+            the projection does what no shadow can take in; "unsent": something that it needs can't be
+            imported; "other": anything else.
         sequence: the event's place.
         error: the error's type, and its message.
         pickled: the error itself; None if it can't be sent.
         trace: where it was raised, in the worker.
     """
 
-    kind: Literal["event", "conflict", "refused", "other"]
+    kind: Literal["event", "conflict", "refused", "unsent", "other"]
     sequence: int
     error: str
     pickled: bytes | None = attrs.field(repr=False)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import attrs
 import trio
@@ -77,6 +77,10 @@ async def _send(letters: trio.MemoryReceiveChannel[News], outbox: trio.lowlevel.
 async def _carry_out(packed: bytes, tell: Callable[[News], None]) -> None:
     try:
         errand: Errand = pickle.loads(packed)  # noqa: S301 - of the process that has started this one
+    except Exception as error:  # noqa: BLE001  importing runs the application's code
+        tell(_failure(error, "unsent"))
+        return
+    try:
         with _logging_to(tell) as log:
             await work(errand, tell, log)
     except Exception as error:  # noqa: BLE001  whoever waits decides what it means
@@ -173,7 +177,7 @@ def _logging_to(tell: Callable[[News], None]) -> Generator[logging.Logger]:
         log.removeHandler(handler)
 
 
-def _failure(error: Exception) -> Failed:
+def _failure(error: Exception, other: Literal["other", "unsent"] = "other") -> Failed:
     cause = error.__cause__ or error if isinstance(error, EventFailedError) else error
     told = f"{type(cause).__name__}: {cause}"
     trace = "".join(traceback.format_exception(cause))
@@ -183,7 +187,7 @@ def _failure(error: Exception) -> Failed:
         return Failed("conflict", 0, told, None, trace)
     if isinstance(error, NoShadowError):
         return Failed("refused", 0, error.reason, None, trace)
-    return Failed("other", 0, told, _pickled(error), trace)
+    return Failed(other, 0, told, _pickled(error), trace)
 
 
 def _pickled(error: BaseException) -> bytes | None:

@@ -117,8 +117,13 @@ class _Crew:
         try:
             return [tell(part=part, ceiling=self._ceiling).packed() for part in self._parts]
         except UnsendableError as error:
-            reason = _unsplit(len(self._parts), str(error))
-            raise RebuildError(self._running.name, None, reason) from error
+            raise self._refused(str(error), error) from error
+
+    def _refused(self, reason: str, cause: Exception) -> RebuildError:
+        told = _unsplit(len(self._parts), reason)
+        refused = RebuildError(self._running.name, None, told)
+        refused.__cause__ = cause
+        return refused
 
     async def employ(self, part: ShadowPart, errand: bytes) -> None:
         """Have a process do an errand; it is ended when this ends, however that is."""
@@ -160,6 +165,9 @@ class _Crew:
         if failed.kind == "refused":
             return self._shadow.refuse(failed.error)
         error = _unpacked(failed)
+        if failed.kind == "unsent":
+            reason = f"a worker process can't import what it needs: {failed.error}"
+            return self._refused(f"{reason}; put it in a module that can be imported", error)
         if failed.kind == "other":
             return error
         raised = EventFailedError(self._running.name, failed.sequence, error)

@@ -116,20 +116,24 @@ def workers():
 
 @asynccontextmanager
 async def held(store, domain):
-    """Keep an append open for the block: who reads comes before it, and waits there."""
-    async with store.connection() as connection, connection.transaction(force_rollback=True):
-        table = f"{store.options.schema}.events"
-        await connection.execute(f"select nextval('{table}_sequence')".encode())
-        insert = f"select {store.options.schema}.publish_bound()".encode()
-        await connection.execute(insert)
-        await append(store, domain.Counted(1000), to=STREAMS[0])
-        yield
+    """Keep an append open for the block, or until what is given is set: readers wait before it."""
+    opened, over = trio.Event(), trio.Event()
 
+    async def hold():
+        async with store.connection() as connection, connection.transaction(force_rollback=True):
+            publish = f"select {store.options.schema}.publish_bound()"
+            draw = f"select nextval('{store.options.schema}.events_sequence')"
+            for statement in (publish, draw):
+                await connection.execute(statement.encode())
+            await append(store, domain.Counted(1000), to=STREAMS[0])
+            opened.set()
+            await over.wait()
 
-async def until(is_it):
-    with trio.fail_after(PATIENCE):
-        while not is_it():  # noqa: ASYNC110 - processes tell nobody
-            await trio.sleep(0.02)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hold)
+        await opened.wait()
+        yield over
+        over.set()
 
 
 @asynccontextmanager
@@ -248,6 +252,15 @@ async def test_a_class_that_workers_cant_import_is_named(store, domain, make, to
         assert "use workers=1" in str(caught.value)
         assert await leftovers(store) == []
         await daemon.rebuild(kind, workers=1)
+
+
+async def test_a_module_that_workers_cant_import_is_named(filled, domain, monkeypatch):
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(HERE)])
+    async with filled.build_projection_daemon() as daemon:
+        with pytest.raises(RebuildError, match="No module named 'workers_domain'") as caught:
+            await daemon.rebuild(domain.Total, workers=2)
+        assert "a worker process can't import what it needs" in str(caught.value)
+        assert await leftovers(filled) == []
 
 
 async def test_a_hook_that_workers_cant_import_is_named(filled, domain):
@@ -430,11 +443,11 @@ async def test_readers_find_the_old_view_and_statuses_tell_how_far_it_is(filled,
     old, failures = await rows(filled), []
     async with filled.build_projection_daemon(SMALL) as daemon:
         await daemon.start_all()
-        async with rebuilding(daemon, domain, failures):
-            async with held(filled, domain):
-                status = await standing(daemon)
-                assert len(workers()) == 2
-                assert await rows(filled) == old
+        async with held(filled, domain) as over, rebuilding(daemon, domain, failures):
+            status = await standing(daemon)
+            assert len(workers()) == 2
+            assert await rows(filled) == old
+            over.set()
             assert 20 < status.progress < status.high_water_mark == 112
             assert re.match("rebuilding: [1-9][0-9]% of 112", status.reason)
         assert failures == []
@@ -534,10 +547,11 @@ async def test_another_rebuild_that_begins_meanwhile_wins(filled, domain):
     await spoil(filled)
     failures = []
     async with filled.build_projection_daemon(SMALL) as daemon:
-        async with rebuilding(daemon, domain, failures), held(filled, domain):
+        async with held(filled, domain) as over, rebuilding(daemon, domain, failures):
             await standing(daemon)
             projection = filled.options.projections.find(domain.Total).projection
             shadow = await filled.rebuilding.open_shadow(projection)
+            over.set()
         assert "another rebuild of it has begun" in str(failures[0])
         assert workers() == []
         assert await shadow.discard()
@@ -545,18 +559,19 @@ async def test_another_rebuild_that_begins_meanwhile_wins(filled, domain):
     assert await leftovers(filled) == []
 
 
-async def test_connections_that_workers_lose_are_opened_again(filled, domain, monkeypatch):
+async def test_connections_that_workers_lose_are_opened_again(filled, domain):
     await spoil(filled)
     failures = []
-    monkeypatch.setenv("PGAPPNAME", filled.options.schema)  # this process is connected already
+    before = [pid for (pid,) in await fetch(filled, "select pid from pg_stat_activity")]
     ending = """
         select count(pg_terminate_backend(pid)) from pg_stat_activity
-        where application_name = '{s}' and state = 'idle'"""
+        where datname = current_database() and state = 'idle' and pid <> all(%s)"""
     async with filled.build_projection_daemon(SMALL) as daemon:
-        async with rebuilding(daemon, domain, failures), held(filled, domain):
+        async with held(filled, domain) as over, rebuilding(daemon, domain, failures):
             await standing(daemon)
-            ((ended,),) = await fetch(filled, ending)
-            assert ended >= 2
+            ((ended,),) = await fetch(filled, ending, before)
+            over.set()
+        assert ended >= 2
     assert failures == []
     session = filled.session()
     for stream in STREAMS:
