@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_AT_ONCE: Final = 50
-"""Seeds that a process is given at once: what it starts with costs as much as some five."""
+_FEWEST: Final = 50
+_MOST: Final = 250
+"""Seeds that a process is given at once: what it starts with costs as much as some ten."""
+_SHARES: Final = 4
+"""Of each process, or as few seeds as that makes: none is to wait long for the last one."""
 _RARELY: Final = 50_000
 """Objects between two looks for rubbish, in such a process."""
 _MOST_STORIES: Final = 3
@@ -144,7 +147,7 @@ def _run_here(scenario: "Scenario", seeds: Iterable[int]) -> _Tally:
 def _run_many(scenario: "Scenario", options: argparse.Namespace, seeds: range) -> int:
     begin = time.monotonic()
     jobs = options.jobs or os.cpu_count() or 1
-    if jobs == 1 or len(seeds) <= _AT_ONCE:
+    if jobs == 1 or len(seeds) <= _FEWEST:
         tally = _run_here(scenario, seeds)
     else:
         tally = trio.run(_share, options, seeds, jobs)
@@ -166,7 +169,8 @@ async def _share(options: argparse.Namespace, seeds: range, jobs: int) -> _Tally
         InputError: one of them ended without an answer.
     """
     tally = _Tally()
-    parts = [seeds[first : first + _AT_ONCE] for first in range(0, len(seeds), _AT_ONCE)]
+    at_once = min(max(_FEWEST, -(-len(seeds) // (jobs * _SHARES))), _MOST)
+    parts = [seeds[first : first + at_once] for first in range(0, len(seeds), at_once)]
     problems: list[InputError] = []
     shows = sys.stderr.isatty()
 

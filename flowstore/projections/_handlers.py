@@ -57,8 +57,10 @@ def find_handlers(aggregate: type) -> Iterator[Handler]:
     """
     for name in dir(aggregate):
         role = _role_of(name)
+        if role is None:
+            continue
         member = inspect.getattr_static(aggregate, name)
-        if role is not None and _is_method(member):
+        if _is_method(member):
             where = f"{aggregate.__qualname__}.{name}"
             if not _is_helper(role, name, member):
                 yield _make_handler(aggregate, role, name, member, where)

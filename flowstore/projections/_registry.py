@@ -252,6 +252,8 @@ class Projections:
         if isinstance(projection, Composite):
             projection.check()
         self._register(projection, lifecycle)
+        if isinstance(projection, AggregateProjection):
+            self._rules.setdefault(projection.rule.document_type, projection.rule)
 
     def find(self, name_or_type: Any) -> Registration:
         """Find a projection.

@@ -117,6 +117,7 @@ class Laws:
             for registration in store.options.projections.asynchronous()
         }
         self._owners: dict[str, Process | None] = {}
+        self._events: dict[int, tuple[StoredEvent, Event]] = {}
 
     def judge(
         self, who: Process | None, before: Mapping[Place, Any], after: Mapping[Place, Any]
@@ -203,7 +204,15 @@ class Laws:
 
     def _wanted(self, shard: _Shard, progress: int) -> list[Event]:
         found = self._database.between(0, progress)
-        return [as_event(event) for event in found if shard.wants(event)]
+        return [self._event(event) for event in found if shard.wants(event)]
+
+    def _event(self, stored: StoredEvent) -> Event:
+        """Give an event as the laws take it; made once, as each commit is held against all of them."""
+        known, event = self._events.get(stored.sequence, (None, None))
+        if event is None or known is not stored:
+            event = as_event(stored)
+            self._events[stored.sequence] = stored, event
+        return event
 
     def _letters(self, name: str) -> Iterable[int]:
         letters = self._database.scan(DEAD_LETTERS)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from random import Random
 
 import trio
@@ -21,36 +22,58 @@ from flowstore.testing._simulation._trace import Trace
 __all__ = ["run_daemon", "run_mender", "run_writer", "trace_logger"]
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 class _ToTrace(logging.Handler):
     """Write what a daemon logs into the trace."""
 
-    def __init__(self, trace: Trace, who: str) -> None:
+    def __init__(self, trace: Trace, who: str, failed: Callable[[], None]) -> None:
         super().__init__(logging.WARNING)
-        self._trace, self._who = trace, who
+        self._trace, self._who, self._failed = trace, who, failed
 
     def emit(self, record: logging.LogRecord) -> None:
         """Note a message."""
         self._trace.note(self._who, f"logs: {record.getMessage()}")
+        if record.levelno >= logging.ERROR:
+            self._failed()
 
 
-def trace_logger(trace: Trace, who: str) -> logging.Logger:
-    """Make a logger that belongs to no other."""
+def trace_logger(trace: Trace, who: str, failed: Callable[[], None] = _nothing) -> logging.Logger:
+    """Make a logger that belongs to no other.
+
+    Args:
+        trace: is told of warnings and errors.
+        who: logs.
+        failed: is called when there was an error.
+    """
     logger = logging.Logger(who)  # noqa: LOG001  as it says
-    logger.addHandler(_ToTrace(trace, who))
+    logger.addHandler(_ToTrace(trace, who, failed))
     return logger
 
 
 async def run_daemon(
-    store: MemoryStore, settings: DaemonSettings, logger: logging.Logger, stop: trio.Event
+    store: MemoryStore, settings: DaemonSettings, trace: Trace, who: str, stop: trio.Event
 ) -> None:
-    """Run a daemon until it is told to stop, or a shard of it fails, which ends the process."""
+    """Run a daemon until it is told to stop, or a shard of it fails, which ends the process.
+
+    Who watched every status, as an operator does, would have a share in every tenth step of a run.
+    """
+    errors, to_look = trio.open_memory_channel[None](1)
+
+    def failed() -> None:
+        with suppress(trio.WouldBlock):
+            errors.send_nowait(None)
+
+    logger = trace_logger(trace, who, failed)
     async with store.build_projection_daemon(settings, logger) as daemon:
         await daemon.start_all()
         async with trio.open_nursery() as nursery:
 
             async def watch() -> None:
-                async for status in daemon.watch():
-                    if status.state == "failed":
+                async for _ in to_look:
+                    if any(status.state == "failed" for status in daemon.statuses()):
                         nursery.cancel_scope.cancel()
 
             nursery.start_soon(watch)

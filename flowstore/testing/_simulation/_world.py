@@ -21,7 +21,6 @@ from flowstore.testing._simulation._roles import (
     run_daemon,
     run_mender,
     run_writer,
-    trace_logger,
 )
 from flowstore.testing._simulation._scenario import (
     AbortedError,
@@ -137,8 +136,8 @@ class World:
         stopped.set()
 
     async def _project(self, process: Process) -> None:
-        logger = trace_logger(self.trace, process.name)
-        await run_daemon(self.store(), self.settings, logger, self.stop_daemons)
+        name = process.name
+        await run_daemon(self.store(), self.settings, self.trace, name, self.stop_daemons)
 
     def _fork(self) -> None:
         self._forked += 1
