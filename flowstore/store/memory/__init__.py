@@ -1,13 +1,7 @@
 """A store without a database; `flowstore.testing.MemoryStore` is it with a daemon."""
 
 from flowstore.store._signals import Signals
-from flowstore.store.memory._database import (
-    CommitStep,
-    MemoryDatabase,
-    Pause,
-    Transaction,
-    give_way,
-)
+from flowstore.store.memory._database import MemoryDatabase, Transaction
 from flowstore.store.memory._errors import NotInMemoryError
 from flowstore.store.memory._json import same_json, same_value
 from flowstore.store.memory._row_locks import Place
@@ -20,6 +14,7 @@ from flowstore.store.memory._rows import (
     Rows,
     StoredEvent,
 )
+from flowstore.store.memory._steps import CommitStep, Pause, give_way
 from flowstore.store.memory._store import MemoryEventStore
 
 __all__ = [

@@ -10,9 +10,10 @@ from flowstore.events import Event
 from flowstore.store._append import Appended, AppendPlan, StreamDemand, plan_streams
 from flowstore.store._queue import QueuedAppend
 from flowstore.store._refusals import EventIdTakenError
-from flowstore.store.memory._database import Pause, Transaction
+from flowstore.store.memory._database import Transaction
 from flowstore.store.memory._limits import check_key, check_number, check_text
 from flowstore.store.memory._rows import EVENT_IDS, EVENTS, STREAMS, StoredEvent, StoredStream
+from flowstore.store.memory._steps import Pause
 
 __all__ = ["MemoryAppend", "insert_event", "plan_memory_append"]
 

@@ -10,9 +10,10 @@ from flowstore.store._bulk import DocumentSource, OnConflict
 from flowstore.store._document_types import DocumentId, DocumentType
 from flowstore.store._engine import Engine
 from flowstore.store._files import each_of
-from flowstore.store.memory._database import MemoryDatabase, Pause
+from flowstore.store.memory._database import MemoryDatabase
 from flowstore.store.memory._limits import check_key
 from flowstore.store.memory._rows import StoredDocument, documents_of
+from flowstore.store.memory._steps import Pause
 
 __all__ = ["insert_all"]
 

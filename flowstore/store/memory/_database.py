@@ -1,11 +1,10 @@
 """Committed rows and transactions over them, isolated as PostgreSQL's READ COMMITTED does it."""
 
 import math
-from bisect import bisect_left, bisect_right, insort
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, NoReturn, Protocol, TypeAlias, cast
+from typing import Any, Final, NoReturn, Protocol, cast
 
 import attrs
 import trio
@@ -15,23 +14,14 @@ from flowstore.store._incoming import StreamKey
 from flowstore.store._options import StoreOptions
 from flowstore.store._signals import Signals
 from flowstore.store.memory._errors import NotInMemoryError
+from flowstore.store.memory._event_index import EventIndex
 from flowstore.store.memory._row_locks import Place, RowLocks
 from flowstore.store.memory._rows import EVENTS, K, Rows, StoredEvent, V
+from flowstore.store.memory._steps import Pause
 
-__all__ = ["CommitStep", "Lease", "MemoryDatabase", "Pause", "Transaction", "View", "give_way"]
-
-CommitStep: TypeAlias = Literal["before numbers", "numbers drawn", "before commit", "committed"]
-"""A place in a transaction: its streams are locked and at the expected versions; its events have
-sequences, which nobody sees; everything is written, which nobody sees; everybody sees it."""
-
-Pause: TypeAlias = Callable[[CommitStep], Awaitable[None]]
+__all__ = ["Lease", "MemoryDatabase", "Transaction", "View"]
 
 _BEGINNING: Final = datetime(2000, 1, 1, tzinfo=UTC)
-
-
-async def give_way(_step: CommitStep) -> None:
-    """Let other tasks run."""
-    await trio.lowlevel.checkpoint()
 
 
 def _no_connection() -> NoReturn:
@@ -76,8 +66,7 @@ class MemoryDatabase:
         self.position = 0
         self.signals = Signals("memory", "memory", _no_connection)
         self._tables: dict[str, dict[Any, Any]] = {}
-        self._sequences: list[int] = []
-        self._streams: dict[StreamKey, list[int]] = {}
+        self._index = EventIndex()
         self._open: dict[int, Transaction] = {}
         self._begun = 0
         self._latest = self._since = beginning
@@ -118,17 +107,16 @@ class MemoryDatabase:
     def stream(self, stream: StreamKey) -> list[StoredEvent]:
         """Give a stream's committed events in version order."""
         events = self._table(EVENTS)
-        return [events[sequence] for sequence in self._streams.get(stream, ())]
+        return [events[sequence] for sequence in self._index.of(stream)]
 
     def between(self, floor: int, mark: int) -> Iterator[StoredEvent]:
         """Yield the committed events of (floor, mark] in the order of their sequence."""
         events = self._table(EVENTS)
-        first, last = bisect_right(self._sequences, floor), bisect_right(self._sequences, mark)
-        return (events[sequence] for sequence in self._sequences[first:last])
+        return (events[sequence] for sequence in self._index.between(floor, mark))
 
     def highest(self) -> int:
         """Give the highest committed sequence; 0 if there is none."""
-        return self._sequences[-1] if self._sequences else 0
+        return self._index.highest()
 
     def bound(self) -> int | None:
         """Give the lowest number that an open transaction has published; None if none has."""
@@ -182,25 +170,11 @@ class MemoryDatabase:
         for (table, key), value in written.items():
             rows = self._tables.setdefault(table, {})
             if table == EVENTS.name:
-                self._index(cast("int", key), rows.get(key), value)
+                self._index.replace(cast("int", key), rows.get(key), value)
             if value is None:
                 rows.pop(key, None)
             else:
                 rows[key] = value
-
-    def _index(self, sequence: int, old: StoredEvent | None, new: StoredEvent | None) -> None:
-        if (old is None) is (new is None):
-            return  # versions rise with sequences, so that its place stays the same
-        if new is not None:
-            insort(self._sequences, sequence)
-            insort(self._streams.setdefault(new.stream, []), sequence)
-        elif old is not None:
-            _take_out(self._sequences, sequence)
-            _take_out(self._streams[old.stream], sequence)
-
-
-def _take_out(ordered: list[int], number: int) -> None:
-    del ordered[bisect_left(ordered, number)]
 
 
 @attrs.define(eq=False)

@@ -7,9 +7,10 @@ import attrs
 from flowstore.errors import StreamLockedError
 from flowstore.events import StreamId
 from flowstore.store._locks import HeldLocks, milliseconds
-from flowstore.store.memory._database import MemoryDatabase, Pause, Transaction
+from flowstore.store.memory._database import MemoryDatabase, Transaction
 from flowstore.store.memory._row_locks import LockedOutError
 from flowstore.store.memory._rows import KEPT_STREAMS, STREAMS
+from flowstore.store.memory._steps import Pause
 
 __all__ = ["MemoryLocks"]
 

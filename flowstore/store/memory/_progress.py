@@ -15,9 +15,10 @@ from flowstore.store._projection_unit import ProjectionUnit
 from flowstore.store._queue import Queue
 from flowstore.store._retry import event_gone
 from flowstore.store._rows import decode_row
-from flowstore.store.memory._database import MemoryDatabase, Pause, Transaction
+from flowstore.store.memory._database import MemoryDatabase, Transaction
 from flowstore.store.memory._rows import DEAD_LETTERS, EVENTS, PROGRESS, Rows, documents_of
 from flowstore.store.memory._sessions import MemoryUnit, ReadsFrom
+from flowstore.store.memory._steps import Pause
 from flowstore.store.memory._writing import prepare_writes, write_all
 
 __all__ = ["MemoryShards"]

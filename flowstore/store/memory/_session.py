@@ -11,10 +11,11 @@ from flowstore.store._new_events import EventMarks
 from flowstore.store._queue import Queue
 from flowstore.store._session import Session
 from flowstore.store.memory._commit import MemoryCommit
-from flowstore.store.memory._database import MemoryDatabase, Pause
+from flowstore.store.memory._database import MemoryDatabase
 from flowstore.store.memory._events import MemoryEvents
 from flowstore.store.memory._locks import MemoryLocks
 from flowstore.store.memory._sessions import MemoryDocuments, ReadsFrom
+from flowstore.store.memory._steps import Pause
 
 __all__ = ["MemorySession", "hold_append", "open_memory_session"]
 

@@ -22,7 +22,7 @@ from flowstore.store._rebuilding import Rebuilding
 from flowstore.store._session import Session, run_callbacks
 from flowstore.store._store import EventStore
 from flowstore.store.memory._bulk import insert_all
-from flowstore.store.memory._database import MemoryDatabase, Pause, give_way
+from flowstore.store.memory._database import MemoryDatabase
 from flowstore.store.memory._errors import NotInMemoryError
 from flowstore.store.memory._feed import MemoryFeed
 from flowstore.store.memory._leases import end_commits, is_leased, open_leases
@@ -32,6 +32,7 @@ from flowstore.store.memory._rebuilding import MemoryRebuilding
 from flowstore.store.memory._rows import DocumentRows, documents_of, rows_of
 from flowstore.store.memory._session import hold_append, open_memory_session
 from flowstore.store.memory._sessions import MemoryUnit, ReadsFrom
+from flowstore.store.memory._steps import Pause, give_way
 from flowstore.store.memory._upkeep import export_all, import_all, mask, skip
 
 __all__ = ["MemoryEventStore"]

@@ -19,7 +19,7 @@ from flowstore.store._names import told_tenant
 from flowstore.store._refusals import EventIdTakenError
 from flowstore.store._statements import Row
 from flowstore.store.memory._appending import insert_event
-from flowstore.store.memory._database import MemoryDatabase, Pause, Transaction
+from flowstore.store.memory._database import MemoryDatabase, Transaction
 from flowstore.store.memory._limits import check_key, check_text
 from flowstore.store.memory._rows import (
     EVENT_IDS,
@@ -29,6 +29,7 @@ from flowstore.store.memory._rows import (
     StoredEvent,
     StoredStream,
 )
+from flowstore.store.memory._steps import Pause
 
 __all__ = ["export_all", "import_all", "mask", "skip"]
 
