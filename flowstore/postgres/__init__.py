@@ -8,6 +8,7 @@ from flowstore.postgres._embedded import embedded_postgres
 from flowstore.postgres._errors import redact, translate_errors
 from flowstore.postgres._pool import Pool
 from flowstore.postgres._pooled import PoolSettings
+from flowstore.postgres._watched import watched_connection
 
 __all__ = [
     "Backend",
@@ -20,4 +21,5 @@ __all__ = [
     "plain_nursery",
     "redact",
     "translate_errors",
+    "watched_connection",
 ]

@@ -2,7 +2,7 @@
 
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Final, Self
@@ -14,7 +14,6 @@ from psycopg import pq
 from psycopg.waiting import Wait
 
 from flowstore.errors import DatabaseUnavailableError
-from flowstore.postgres._backends import backend_of
 from flowstore.postgres._beside import beside
 from flowstore.postgres._connection import APPLICATION_NAME, Connection
 from flowstore.postgres._errors import redact
@@ -22,17 +21,12 @@ from flowstore.postgres._interrupt import logger
 from flowstore.postgres._pooled import Birth, PoolSettings, Spare, session_of
 from flowstore.postgres._waiting import ready_now
 from flowstore.postgres._watch import watch
-
-Configure = Callable[[Connection], Awaitable[None]]
+from flowstore.postgres._watched import Configure, make_ready
 
 IDLE: Final = pq.TransactionStatus.IDLE
 ACTIVE: Final = pq.TransactionStatus.ACTIVE
 CHECK_TIMEOUT: Final = 5.0
 """Seconds in which a connection must answer to count as alive."""
-PREPARATION_TIMEOUT: Final = 4.0
-"""Seconds in which a new connection must be ready for use: nothing it does takes long."""
-SHORTEST_GRACE: Final = 0.5
-"""Seconds in which a statement of that is to be stopped."""
 SHORTEST_ROUND: Final = 0.01
 """Seconds between two rounds of the housekeeper at least, however short lives are."""
 
@@ -184,7 +178,7 @@ class Pool:
             prepare_threshold=self._settings.prepare_threshold,
         )
         try:
-            await self._make_ready(connection)
+            await make_ready(connection, self._configure)
         except BaseException:
             connection.abandon()
             raise
@@ -192,19 +186,6 @@ class Pool:
         expires = trio.current_time() + lifetime
         self._births[connection] = Birth(expires, session_of(connection))
         return connection
-
-    async def _make_ready(self, connection: Connection) -> None:
-        grace, connection.grace = connection.grace, SHORTEST_GRACE
-        with trio.move_on_after(PREPARATION_TIMEOUT) as scope:
-            backend = await backend_of(connection)
-            if backend.pid == connection.info.backend_pid:  # else a pooler is in between
-                connection.backend = backend
-            if self._configure is not None:
-                await self._configure(connection)
-        if scope.cancelled_caught:
-            message = f"a new connection wasn't ready for use within {PREPARATION_TIMEOUT} s"
-            raise psycopg.errors.ConnectionTimeout(message)
-        connection.grace = grace
 
     async def _take(self) -> Connection | None:
         """Find a spare connection that is alive; close those that are not."""

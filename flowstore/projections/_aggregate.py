@@ -87,8 +87,7 @@ class Aggregate(Generic[_T]):
             if reaction is not None:
                 state = reaction.react(state, event, stream_id)
             if self.keeps_version and state is not None:
-                version = event.version
-                state = with_field(state, "version", max(latest, version))
+                state = with_field(state, "version", max(latest, event.version))
         return state
 
     def concerns(self, stream: EventStream) -> bool:

@@ -7,7 +7,7 @@ import attrs
 from psycopg import sql as composing
 
 from flowstore.errors import SchemaError
-from flowstore.postgres import Connection, translate_errors
+from flowstore.postgres import Connection, translate_errors, watched_connection
 from flowstore.projections import DeleteRow, RowChange, Table, WriteRow
 from flowstore.store._queue import ChangeRow
 from flowstore.store._row_batches import plain, shape_of
@@ -72,7 +72,7 @@ class FlatTables:
         for table in unseen:
             self.check(table)
         with translate_errors():
-            async with explained(self.dsn, self.sql), await Connection.connect(self.dsn) as found:
+            async with explained(self.dsn, self.sql), watched_connection(self.dsn) as found:
                 await self._see_to(found, unseen)
         self._ready.update(unseen)
 

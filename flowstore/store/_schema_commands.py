@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from flowstore.errors import SchemaError
-from flowstore.postgres import Connection, translate_errors
+from flowstore.postgres import Connection, translate_errors, watched_connection
 from flowstore.store._migrations import pending_migrations
 from flowstore.store._options import StoreOptions
 from flowstore.store._schema import LOCK, lock_schema, read_applied, read_facts
@@ -156,7 +156,7 @@ _LONGEST_ROLE: Final = 63
 @asynccontextmanager
 async def _connected(dsn: str, target: SchemaTarget) -> AsyncGenerator[Connection]:
     with translate_errors():
-        async with explained(dsn, target.sql), await Connection.connect(dsn) as connection:
+        async with explained(dsn, target.sql), watched_connection(dsn) as connection:
             yield connection
 
 

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql as composing
 
 from flowstore.errors import InsufficientPrivilegeError
-from flowstore.postgres import Connection, translate_errors
+from flowstore.postgres import Connection, translate_errors, watched_connection
 from flowstore.store._sql import SchemaSql
 from flowstore.store._statements import Lend
 
@@ -205,7 +205,7 @@ async def _note_grants(error: psycopg.Error, dsn: str, sql: SchemaSql) -> None:
     if getattr(error, "__notes__", None):
         return
     try:
-        async with await Connection.connect(dsn) as connection:
+        async with watched_connection(dsn) as connection:
             cursor = await connection.execute(_HELD, {"schema": sql.schema})
             held = await cursor.fetchall()
     except psycopg.Error:

@@ -7,7 +7,7 @@ import attrs
 from psycopg import sql as composing
 
 from flowstore.errors import SchemaError
-from flowstore.postgres import Connection, translate_errors
+from flowstore.postgres import Connection, translate_errors, watched_connection
 from flowstore.store._document_types import DocumentType, IdColumn
 from flowstore.store._indexes import index_name, index_script
 from flowstore.store._names import derived_name
@@ -157,7 +157,7 @@ class DocumentTables:
         if not unseen:
             return
         with translate_errors():
-            async with explained(self.dsn, self.sql), await Connection.connect(self.dsn) as found:
+            async with explained(self.dsn, self.sql), watched_connection(self.dsn) as found:
                 await self._see_to(found, unseen)
         self._ready.update(unseen)
 

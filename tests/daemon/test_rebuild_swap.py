@@ -409,6 +409,9 @@ async def test_what_is_applied_elsewhere_while_the_shard_stands_aside_is_never_t
     gated = GatedAt(registered[0].projection, gates={3: Gate(), 4: Gate()})
     registered[0] = attrs.evolve(registered[0], projection=gated)
     await fill(store, 3)
+    async with store.session() as session:
+        session.store(Total(uuid4(), 77))  # of which nothing is left once the new view is in place
+        await session.save_changes()
     async with (
         open_store(store.dsn, store.options) as other,
         other.build_projection_daemon() as elsewhere,

@@ -5,11 +5,15 @@ import random
 import re
 from contextlib import nullcontext
 from functools import partial
+from uuid import UUID
 
+import attrs
 import pytest
 import trio
 from psycopg.conninfo import conninfo_to_dict
 
+from flowstore import FlatTable, StoreOptions, apply_schema, open_store
+from flowstore.errors import DatabaseUnavailableError
 from flowstore.postgres import Connection
 from flowstore.store._signals import Signals
 
@@ -135,3 +139,120 @@ async def test_replies_to_commits_are_lost(scene, network, soak):
         verdict = await at.end()
     LOG.info("%s replies lost: %s", lost, verdict)
     verdict.check()
+
+
+@attrs.frozen
+class Noted:
+    """An event of which a note is kept."""
+
+    text: str
+
+
+@attrs.define
+class Note:
+    """A document whose table somebody has to create."""
+
+    id: UUID
+    text: str = ""
+
+    def apply(self, noted: Noted) -> None:
+        self.text = noted.text
+
+
+COUNTS = FlatTable("counts", key="stream", key_type=UUID, columns={"last": str}).on(
+    Noted, set={"last": "text"}
+)
+
+
+def swallowing(network, pattern):
+    """Have the network swallow the answer to a statement, once, and whatever comes after it."""
+    swallowed = []
+
+    async def on_message(link, message):
+        if not swallowed and pattern.search(message.statement):
+            swallowed.append(message.statement)
+            link.is_mute = True
+
+    network.on_message = on_message
+    return swallowed
+
+
+MAKES = re.compile(
+    r'create (schema|table .*"(doc_note|counts|doc_loose|shadow_[0-9a-f]+)")', re.IGNORECASE
+)
+GIVEN_UP = 15
+"""Seconds after which whoever waits for what is swallowed waits for ever, on a busy machine."""
+
+
+@attrs.define
+class Loose:
+    """A document that nobody has registered."""
+
+    id: UUID
+    text: str = ""
+
+
+def noting(schema):
+    options = StoreOptions(schema=schema)
+    options.projections.aggregate_streams_with(Note)
+    options.projections.add(COUNTS)
+    return options
+
+
+@pytest.mark.parametrize("work", ["document", "rebuild"])
+async def test_making_a_table_is_given_up_where_the_network_has_swallowed_it(network, dsn, work):
+    behind = network.dsn(conninfo_to_dict(dsn))
+
+    async def do(store, daemon):
+        if work == "document":
+            async with store.session() as session:
+                session.store(Loose(UUID(int=2), "mine"))
+                await session.save_changes()
+        else:
+            await daemon.rebuild(Note, swap=True)
+
+    async with open_store(dsn, noting("tables")) as direct:
+        async with direct.session() as session:
+            session.events.append(UUID(int=1), Noted("kept"))
+            await session.save_changes()
+        async with direct.build_projection_daemon() as daemon:
+            await daemon.catch_up()
+    async with (
+        open_store(behind, noting("tables")) as store,
+        store.build_projection_daemon() as daemon,
+    ):
+        swallowed = swallowing(network, MAKES)
+        with trio.fail_after(GIVEN_UP), pytest.raises(DatabaseUnavailableError):
+            await do(store, daemon)
+        assert len(swallowed) == 1
+        with trio.fail_after(GIVEN_UP):
+            await do(store, daemon)
+        assert await store.session().find(Note) == [Note(UUID(int=1), "kept")]
+
+
+@pytest.mark.parametrize("work", ["opening", "apply_schema", "registered", "flat table"])
+async def test_making_a_schema_is_given_up_where_the_network_has_swallowed_it(network, dsn, work):
+    behind = network.dsn(conninfo_to_dict(dsn))
+    options = StoreOptions(schema="tables")
+    async with open_store(dsn, options):
+        pass  # has no tables of projections yet
+    if work == "registered":
+        options.projections.aggregate_streams_with(Note)
+    elif work == "flat table":
+        options.projections.add(COUNTS)
+    else:
+        options = noting("other")
+
+    async def do():
+        if work == "apply_schema":
+            await apply_schema(behind, options)
+            return
+        async with open_store(behind, options) as store, store.build_projection_daemon() as daemon:
+            await daemon.rebuild_all()
+
+    swallowed = swallowing(network, MAKES)
+    with trio.fail_after(GIVEN_UP), pytest.raises(DatabaseUnavailableError):
+        await do()
+    assert len(swallowed) == 1
+    with trio.fail_after(GIVEN_UP):
+        await do()
