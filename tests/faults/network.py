@@ -198,10 +198,14 @@ class Network:
     def release(self) -> None:
         self._open.set()
 
+    async def passage(self) -> None:
+        """Wait while everything is held back."""
+        await self._open.wait()
+
     async def pass_on(self, link: Link) -> None:
         if self.delay:
             await trio.sleep(self.dice.uniform(0, self.delay))
-        await self._open.wait()
+        await self.passage()
 
     async def serve(self, *, task_status=trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
