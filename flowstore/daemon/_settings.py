@@ -12,31 +12,33 @@ PAGE_BYTES: Final = 4 * 1024 * 1024
 
 def _at_least_zero(_: "DaemonSettings", attribute: "attrs.Attribute[Any]", value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        message = f"DaemonSettings.{attribute.name} is {value!r}: it is a number of seconds, from 0"
+        message = f"DaemonSettings.{attribute.name} is {value!r}: give a number of seconds, from 0"
         raise ValueError(message)
 
 
 def _above_zero(_: "DaemonSettings", attribute: "attrs.Attribute[Any]", value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        message = f"DaemonSettings.{attribute.name} is {value!r}: it is a number above 0"
+        message = f"DaemonSettings.{attribute.name} is {value!r}: give a number of seconds above 0"
         raise ValueError(message)
 
 
 def _pages(_: "DaemonSettings", attribute: "attrs.Attribute[Any]", value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        message = f"DaemonSettings.{attribute.name} is {value!r}: it is a number of pages, from 1"
+        message = (
+            f"DaemonSettings.{attribute.name} is {value!r}: give a whole number of pages, from 1"
+        )
         raise ValueError(message)
 
 
 def _at_least_one(_: "DaemonSettings", attribute: "attrs.Attribute[Any]", value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        message = f"DaemonSettings.{attribute.name} is {value!r}: it is a whole number, from 1"
+        message = f"DaemonSettings.{attribute.name} is {value!r}: give a whole number, from 1"
         raise ValueError(message)
 
 
 def _mode(_: "DaemonSettings", __: Any, value: Any) -> None:
     if value not in {"solo", "hot_cold"}:
-        message = f"DaemonSettings.mode is {value!r}: it is 'solo' or 'hot_cold'"
+        message = f"DaemonSettings.mode is {value!r}: give 'solo' or 'hot_cold'"
         raise ValueError(message)
 
 
