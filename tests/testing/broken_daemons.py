@@ -8,6 +8,7 @@ the command that the failure names:
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import attrs
@@ -20,13 +21,14 @@ from flowstore.daemon._applier import Applier
 from flowstore.errors import ProgressConflictError, ShardEditedError
 from flowstore.events import EventStream
 from flowstore.projections import apply_projection
-from flowstore.store import Taking
+from flowstore.store import HeldDocuments, Taking
 from flowstore.store.memory import PROGRESS, MemoryEventStore, _progress
 from flowstore.store.memory._feed import MemoryFeed
 from flowstore.store.memory._leases import MemoryLeases
 from flowstore.store.memory._progress import MemoryShards
 from flowstore.store.memory._sessions import MemoryUnit
 from flowstore.testing import Scenario, default_scenario
+from flowstore.testing._determinism import Schedule
 
 MUTANTS = []
 
@@ -169,6 +171,38 @@ def span_edits_ignored(monkeypatch):
         await commit_once(applier, batch, unit, letters, claim)
 
     monkeypatch.setattr(Applier, "_commit_once", commit_whatever)
+
+
+@broken("exactly once")
+def held_after_failure(monkeypatch):
+    """Goes on with the documents of a span that couldn't be folded, as if they were committed."""
+    failed = {}
+
+    def hold(types, max_bytes):
+        held = failed.pop(Schedule.group(), None) or HeldDocuments(types, max_bytes)
+        while held.pending:
+            held.confirm()
+        return held
+
+    def fail(folding, floor, ceiling, error):
+        failed[Schedule.group()] = folding.held
+        return _spans.SpanFailedError(folding.applier.shard, floor, ceiling, error)
+
+    monkeypatch.setattr(_flow, "HeldDocuments", hold)
+    monkeypatch.setattr(_spans.Folding, "_failed", fail)
+    monkeypatch.setattr(_spans.Folding, "_forget_if_idle", lambda _: None)
+
+
+@broken("no skip")
+def rest_of_a_span(monkeypatch):
+    """Leaves out what comes with an event that can't be folded, and commits what came before."""
+    fold_chunk = _spans.Folding._fold_chunk
+
+    async def fold_some(folding, written, chunk):
+        with suppress(_spans.SpanFailedError):
+            await fold_chunk(folding, written, chunk)
+
+    monkeypatch.setattr(_spans.Folding, "_fold_chunk", fold_some)
 
 
 @broken("exactly once")

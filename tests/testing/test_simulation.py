@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 from uuid import UUID
 
 import attrs
@@ -14,6 +15,7 @@ import trio
 
 from flowstore.projections import AsyncOptions
 from flowstore.testing import Faults, Scenario, SimulationError, default_scenario, simulate
+from flowstore.testing._simulation._accounts import decide_account, register_accounts
 
 SEEDS = range(60)
 MANY = 20_000 if os.environ.get("FLOWSTORE_SOAK") == "1" else 1_000
@@ -87,6 +89,8 @@ def test_seeds_reach_different_interleavings(runs):
         "no longer sets aside",
         "writes to 'journal' beside its owner",
         "takes back 'Account' at 0",
+        "of 'Account': the event at",
+        "writes to 'Account' beside its owner",
         "AbortedError",
     ],
 )
@@ -135,6 +139,18 @@ def test_a_silent_owner_is_followed_and_its_commit_ended():
     told = "\n".join(line for seed in range(30) for line in simulate(scenario, seed=seed).trace)
     assert "commits of a former owner" in told
     assert "the connection that holds leases was lost: terminating connection" in told
+
+
+def test_who_stops_before_what_can_not_be_folded_goes_on_once_it_can():
+    scenario = attrs.evolve(
+        default_scenario(),
+        register=partial(register_accounts, on_error="stop"),
+        decide=partial(decide_account, disputes=0.2, for_ever=0.0),
+    )
+    runs = [simulate(scenario, seed=seed) for seed in range(20)]
+    stopped = ["shard 'Account' stopped before the event" in "\n".join(run.trace) for run in runs]
+    assert sum(stopped) > 3
+    assert not any("of 'Account'" in line for run in runs for line in run.trace)
 
 
 def test_the_same_seed_is_the_same_run_again(runs):

@@ -1,7 +1,8 @@
-"""A projection that writes down what it is handed: what the laws are held against."""
+"""Documents that hold what was applied: what the laws are held against."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
+from uuid import UUID
 
 import attrs
 
@@ -9,7 +10,7 @@ from flowstore.events import Event, EventStream
 from flowstore.projections import AsyncOptions, ProjectionSession
 from flowstore.store import StoreOptions
 
-__all__ = ["JOURNAL", "Journal", "JournalProjection", "add_journal"]
+__all__ = ["JOURNAL", "Journal", "JournalProjection", "Ledger", "add_journal"]
 
 JOURNAL: Final = "journal"
 
@@ -25,6 +26,19 @@ class Journal:
 
     id: str
     sequences: list[int] = attrs.field(factory=list[int])
+
+
+@attrs.define
+class Ledger:
+    """Be folded from a stream, and hold which of its events were applied, in the order they were.
+
+    Attributes:
+        id: the stream's identity.
+        versions: of the events.
+    """
+
+    id: UUID
+    versions: list[int] = attrs.field(factory=list[int])
 
 
 def _takes(_event: Event, _session: ProjectionSession) -> None:

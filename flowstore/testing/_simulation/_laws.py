@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from flowstore.events import Event
-from flowstore.projections import Registration, shard_name
+from flowstore.projections import AggregateProjection, Registration, shard_name
 from flowstore.store import Claim
 from flowstore.store._names import stored_tenant
 from flowstore.store.memory import (
@@ -23,9 +23,12 @@ from flowstore.store.memory import (
 from flowstore.testing._broken_law import BrokenLawError
 from flowstore.testing._delivery_laws import check_stream_order
 from flowstore.testing._effect_laws import Committed, check_exactly_once, check_progress
-from flowstore.testing._simulation._journal import JournalProjection
+from flowstore.testing._simulation._journal import JournalProjection, Ledger
 from flowstore.testing._simulation._processes import Process
 from flowstore.testing._simulation._trace import Trace
+
+if TYPE_CHECKING:
+    from flowstore.store._incoming import StreamKey
 
 __all__ = ["Laws", "as_event", "held"]
 
@@ -42,16 +45,28 @@ class _Shard:
     Attributes:
         name: the shard's.
         types: stored names of the event types it consumes; empty: all of them.
-        journal: where its journal is, if it keeps one.
+        table: where it keeps documents that say what was applied; None if they don't.
+        journal: the identity of its only document; None if there is a ledger for each stream.
     """
 
     name: str
     types: frozenset[str]
-    journal: Place | None
+    table: str | None = None
+    journal: str | None = None
 
     def wants(self, event: StoredEvent) -> bool:
         """Tell whether an event is to be applied."""
         return not event.skipped and (not self.types or event.type_name in self.types)
+
+    def applied(self, row: Any, events: Sequence[Event]) -> Sequence[int]:
+        """List the sequences of the events that a document says were applied."""
+        if row is None:
+            return ()
+        if self.journal is not None:
+            return json.loads(row.data)["sequences"]
+        places = {event.version: event.sequence for event in events}
+        versions: list[int] = json.loads(row.data)["versions"]
+        return [places.get(version, -version) for version in versions]
 
 
 @attrs.frozen
@@ -107,7 +122,11 @@ class _Change:
 
 
 class Laws:
-    """Look at every commit: order, exactly once, no skip, one owner."""
+    """Look at every commit: order, exactly once, no skip, one owner.
+
+    Attributes:
+        doubted: streams of which some event was set aside, so that what comes of them may differ.
+    """
 
     def __init__(self, trace: Trace, database: MemoryDatabase, store: MemoryEventStore) -> None:
         self._trace = trace
@@ -116,6 +135,7 @@ class Laws:
             registration.shard: _describe(store, registration)
             for registration in store.options.projections.asynchronous()
         }
+        self.doubted: set[StreamKey] = set()
         self._owners: dict[str, Process | None] = {}
         self._events: dict[int, tuple[StoredEvent, Event]] = {}
 
@@ -135,7 +155,7 @@ class Laws:
             self._judge_owner(who, shard, old, new)
         for shard in self._shards.values():
             old, new = moved.get(shard.name, (None, None))
-            self._judge_journal(shard, change, old, new)
+            self._judge_effects(shard, change, old, new)
 
     # -- no skip -----------------------------------------------------------------------------
 
@@ -177,34 +197,51 @@ class Laws:
 
     # -- exactly once, in order --------------------------------------------------------------
 
-    def _judge_journal(
+    def _judge_effects(
         self, shard: _Shard, change: _Change, old: Claim | None, new: Claim | None
     ) -> None:
-        """Hold what a shard's journal says against what was committed before, and its progress."""
-        place = shard.journal
-        if place is None or (new is None and place not in change.after):
+        """Hold what a shard's documents say against what they said before, and the progress."""
+        if shard.table is None or (new is None and not change.of(shard.table)):
             return
         now = new or self._database.get(PROGRESS, shard.name) or _NOWHERE
-        then = old or now
-        rows: Rows[Any, Any] = Rows(place[0])
-        row = self._database.get(rows, place[1])
-        before = Committed(then.sequence, _sequences(change.before.get(place, row)))
-        after = Committed(now.sequence, _sequences(row), self._letters(shard.name))
-        events = self._wanted(shard, max(then.sequence, now.sequence))
+        then, letters = old or now, self._letters(shard.name)
         what = f"{shard.name!r} commits {then.sequence} -> {now.sequence}"
-        if not held(self._trace, what, lambda: check_exactly_once([before, after], events)):
-            return
-        if not held(self._trace, what, lambda: check_progress([after], events)):
-            return
-        if then.sequence < now.sequence:
-            # What is retried comes late, and by itself.
-            places = {event.sequence: event for event in events}
-            added = [places[each] for each in after.applied[len(before.applied) :]]
-            held(self._trace, what, lambda: check_stream_order(added))
+        rows: Rows[Any, Any] = Rows(shard.table)
+        for key, events in self._documents(shard):
+            row, place = self._database.get(rows, key), (shard.table, key)
+            passed = any(then.sequence < event.sequence <= now.sequence for event in events)
+            if not passed and place not in change.after and then.sequence <= now.sequence:
+                continue  # as it was, and nothing of it to be applied
+            had = shard.applied(change.before.get(place, row), events)
+            before = Committed(then.sequence, had)
+            after = Committed(now.sequence, shard.applied(row, events), letters)
+            if not self._hold(what, before, after, events):
+                return
 
-    def _wanted(self, shard: _Shard, progress: int) -> list[Event]:
-        found = self._database.between(0, progress)
-        return [self._event(event) for event in found if shard.wants(event)]
+    def _hold(
+        self, what: str, before: Committed, after: Committed, events: Sequence[Event]
+    ) -> bool:
+        def law() -> None:
+            check_exactly_once([before, after], events)
+            check_progress([after], events)
+            if before.progress < after.progress:
+                # What is retried comes late, and by itself.
+                places = {event.sequence: event for event in events}
+                added = after.applied[len(before.applied) :]
+                check_stream_order([places[each] for each in added])
+
+        return held(self._trace, what, law)
+
+    def _documents(self, shard: _Shard) -> list[tuple[Any, list[Event]]]:
+        """List the keys of a shard's documents, each with the events that it comes of."""
+        stored = self._database.between(0, self._database.highest())
+        wanted = [event for event in stored if shard.wants(event)]
+        if shard.journal is not None:
+            return [((TENANT, shard.journal), [self._event(event) for event in wanted])]
+        found: dict[Any, list[Event]] = {}
+        for event in wanted:
+            found.setdefault(event.stream, []).append(self._event(event))
+        return list(found.items())
 
     def _event(self, stored: StoredEvent) -> Event:
         """Give an event as the laws take it; made once, as each commit is held against all of them."""
@@ -223,6 +260,9 @@ class Laws:
             told = "no longer sets aside" if new is None else "sets aside"
             reason = "" if new is None else f": {new.message}"
             self._trace.note(name, f"{told} {sequence} of {shard!r}{reason}")
+            event = self._database.get(EVENTS, sequence)
+            if event is not None and shard in self._shards and not self._shards[shard].journal:
+                self.doubted.add(event.stream)
             if new is not None and new.error_type in _TROUBLE:
                 self._trace.violate(
                     "no skip", f"{shard!r} sets {sequence} aside for what passes: {new.error_type}"
@@ -232,15 +272,14 @@ class Laws:
 def _describe(store: MemoryEventStore, registration: Registration) -> _Shard:
     projection = registration.projection
     names = store.options.events.stored_names(*projection.consumes) if projection.consumes else ()
-    journal: Place | None = None
+    known = _Shard(shard_name(projection), frozenset(names))
     if isinstance(projection, JournalProjection):
-        rows = store.document_rows(projection.produces)
-        journal = (rows.name, (TENANT, projection.name))
-    return _Shard(shard_name(projection), frozenset(names), journal)
-
-
-def _sequences(row: Any) -> Sequence[int]:
-    return () if row is None else json.loads(row.data)["sequences"]
+        table = store.document_rows(projection.produces).name
+        return attrs.evolve(known, table=table, journal=projection.name)
+    if isinstance(projection, AggregateProjection) and issubclass(projection.produces, Ledger):
+        table = store.document_rows(projection.produces, projection.version).name
+        return attrs.evolve(known, table=table)
+    return known
 
 
 def _places(events: Sequence[StoredEvent]) -> str:

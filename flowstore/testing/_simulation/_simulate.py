@@ -166,7 +166,7 @@ class _Run:
             await retry_letters(store, self.trace, process.name)
             await world.daemons_have_stopped()
             again = await replay(self.scenario, store, world.database, world.options())
-            await check_alike(self.trace, store, self.scenario)
+            await check_alike(self.trace, store, self.scenario, world.laws.doubted)
             for shard, expected in again.items():
                 # What was retried was applied later than in a replay, and may tell.
                 if world.database.edits(shard) == 0:

@@ -46,6 +46,7 @@ class World:
         writers: those who append.
         stop_daemons: set once daemons are to stop.
         common: the connection of all who run no projections in a daemon.
+        laws: what every commit is held against.
     """
 
     def __init__(self, scenario: Scenario, seed: int, trace: Trace, schedule: Schedule) -> None:
@@ -76,7 +77,7 @@ class World:
             else scenario.settings
         )
         self.common = self.store()
-        self._laws = Laws(trace, self.database, self.common)
+        self.laws = Laws(trace, self.database, self.common)
         self.database.witness = self
 
     def options(self) -> StoreOptions:
@@ -185,7 +186,7 @@ class World:
         process = self.processes.owner_of(transaction.number)
         if after:
             if not self.trace.is_closed:
-                self._laws.judge(process, before, after)
+                self.laws.judge(process, before, after)
         elif transaction.bound is not None and process is not None:
             drawn = f"{transaction.bound + 1} and on"
             self.trace.note(process.name, f"is rolled back, having drawn {drawn}")
