@@ -5,53 +5,24 @@ import math
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 import attrs
 import trio
 
+from flowstore.daemon._needs import Target
 from flowstore.daemon._retrying import Patience, is_passing, is_the_stores
 from flowstore.errors import FlowstoreError, ProgressConflictError, ShardEditedError
 from flowstore.events import DeadLetter, Event, EventBatch, EventFailure, EventStream
 from flowstore.projections import IProjection, apply_projection, shard_name
 from flowstore.store import Claim, ProjectionUnit
 
-__all__ = ["Applier", "EventFailedError", "Target", "by_tenant"]
+__all__ = ["Applier", "EventFailedError", "by_tenant"]
 
 
 _LONGEST_TEXT: Final = 10_000
 """Characters of a dead letter's message, and of its traceback: one poisonous event may bring millions,
 and a shard may set thousands of events aside."""
-
-
-class Target(Protocol):
-    """Keeps what a projection writes, with its progress: a store, or a rebuild's shadow."""
-
-    def projection_session(self) -> ProjectionUnit:
-        """Begin a unit of work that only `commit_batch` commits."""
-        ...
-
-    async def commit_batch(
-        self,
-        session: ProjectionUnit,
-        *,
-        shard: str,
-        floor: int,
-        ceiling: int,
-        dead_letters: Sequence[DeadLetter] = (),
-        rebuilding: bool = False,
-        claim: Claim | None = None,
-    ) -> None:
-        """Write a unit of work, dead letters and progress, all or none."""
-        ...
-
-    async def standing(self, projection: IProjection, /) -> Claim:
-        """Tell where the projection stands, without owning it."""
-        ...
-
-    async def call_after_commit(self, session: ProjectionUnit, /) -> None:
-        """Call what waits for a commit that happened although its reply was lost."""
-        ...
 
 
 class EventFailedError(FlowstoreError):

@@ -5,8 +5,9 @@ from datetime import datetime
 
 import attrs
 
+from flowstore.daemon._needs import DaemonStore
 from flowstore.projections import IProjection, shard_name
-from flowstore.store import Claim, EventStore
+from flowstore.store import Claim
 
 __all__ = ["Claiming", "claim_place", "first_place"]
 
@@ -14,7 +15,7 @@ Claiming = Callable[[], Awaitable[Claim]]
 """Claims a shard, as whoever may run it."""
 
 
-async def claim_place(store: EventStore, projection: IProjection, claiming: Claiming) -> Claim:
+async def claim_place(store: DaemonStore, projection: IProjection, claiming: Claiming) -> Claim:
     """Begin to own a shard; a new one is put where its options say."""
     claim = await claiming()
     if claim.started:
@@ -27,7 +28,7 @@ async def claim_place(store: EventStore, projection: IProjection, claiming: Clai
 
 
 async def first_place(
-    store: EventStore, projection: IProjection, *, rebuilding: bool = False
+    store: DaemonStore, projection: IProjection, *, rebuilding: bool = False
 ) -> int:
     """Find where a shard begins that has no place yet.
 

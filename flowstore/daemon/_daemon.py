@@ -13,6 +13,7 @@ from flowstore.daemon._aside import Starter
 from flowstore.daemon._lease import LeaseLostError, Ownership, ownership_for
 from flowstore.daemon._lookout import Lookout
 from flowstore.daemon._mark import Detector
+from flowstore.daemon._needs import DaemonStore
 from flowstore.daemon._rebuild import Rebuilder
 from flowstore.daemon._settings import DaemonSettings
 from flowstore.daemon._shard import Shard, ShardStoppedError
@@ -23,7 +24,6 @@ from flowstore.daemon._workers import check_split, check_workers
 from flowstore.errors import UnknownProjectionError
 from flowstore.postgres import plain_nursery
 from flowstore.projections import Lifecycle, Registration
-from flowstore.store import EventStore
 
 __all__ = ["ProjectionDaemon", "open_daemon"]
 
@@ -42,7 +42,7 @@ class ProjectionDaemon:
 
     def __init__(
         self,
-        store: EventStore,
+        store: DaemonStore,
         settings: DaemonSettings,
         detector: Detector,
         ownership: Ownership,
@@ -327,7 +327,7 @@ class ProjectionDaemon:
 
 @asynccontextmanager
 async def open_daemon(
-    store: EventStore, settings: DaemonSettings | None, logger: logging.Logger | None
+    store: DaemonStore, settings: DaemonSettings | None, logger: logging.Logger | None
 ) -> AsyncGenerator[ProjectionDaemon]:
     """Open a daemon for the block; the body's own error leaves as it is, in no group."""
     settings = settings or DaemonSettings()

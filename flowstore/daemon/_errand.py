@@ -13,17 +13,11 @@ from typing import Any, Final, Literal, cast
 import attrs
 
 from flowstore.codec import EventRegistry
+from flowstore.daemon._needs import DaemonStore
 from flowstore.daemon._settings import DaemonSettings
 from flowstore.errors import FlowstoreError, RegistrationError
 from flowstore.projections import IProjection
-from flowstore.store import (
-    DocumentType,
-    DocumentTypes,
-    EventStore,
-    Shadow,
-    ShadowPart,
-    StoreOptions,
-)
+from flowstore.store import DocumentType, DocumentTypes, Shadow, ShadowPart, StoreOptions
 
 __all__ = ["Done", "Errand", "Failed", "Logged", "Moved", "News", "UnsendableError", "errand_for"]
 
@@ -93,7 +87,7 @@ class Errand:
 
 
 def errand_for(
-    store: EventStore,
+    store: DaemonStore,
     shadow: Shadow,
     settings: DaemonSettings,
     *,

@@ -7,15 +7,16 @@ from functools import partial
 import attrs
 import trio
 
-from flowstore.daemon._applier import Applier, Target
+from flowstore.daemon._applier import Applier
 from flowstore.daemon._estimate import Running
 from flowstore.daemon._flow import Flow, Leg, Pages
 from flowstore.daemon._mark import FreshMarks
+from flowstore.daemon._needs import DaemonStore, Target
 from flowstore.daemon._reasons import InHand
 from flowstore.daemon._retrying import Patience
 from flowstore.daemon._settings import DaemonSettings
 from flowstore.projections import IProjection
-from flowstore.store import Claim, EventStore, Shadow
+from flowstore.store import Claim, Shadow
 
 __all__ = ["Filling", "patience_of"]
 
@@ -33,7 +34,7 @@ class Filling:
         log: is told of trouble.
     """
 
-    store: EventStore
+    store: DaemonStore
     settings: DaemonSettings
     pages: Pages
     commits: trio.CapacityLimiter

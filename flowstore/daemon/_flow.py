@@ -11,9 +11,10 @@ import attrs
 import trio
 
 from flowstore.blocks import ActionBlock, Network, SourceBlock, pipe
-from flowstore.daemon._applier import Applier, Target
+from flowstore.daemon._applier import Applier
 from flowstore.daemon._groups import bare
 from flowstore.daemon._mark import Marks
+from flowstore.daemon._needs import Target
 from flowstore.daemon._pipeline import Fetch, group_by_stream, read_pages
 from flowstore.daemon._reasons import InHand
 from flowstore.daemon._retrying import Patience

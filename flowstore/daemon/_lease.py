@@ -19,6 +19,7 @@ import trio
 
 from flowstore.daemon._claiming import Claiming
 from flowstore.daemon._groups import bare
+from flowstore.daemon._needs import DaemonStore
 from flowstore.daemon._retrying import is_the_stores
 from flowstore.daemon._settings import DaemonSettings
 from flowstore.errors import (
@@ -28,7 +29,7 @@ from flowstore.errors import (
     ProgressConflictError,
 )
 from flowstore.projections import IProjection, shard_name
-from flowstore.store import Claim, EventStore, LeaseSession, Taking
+from flowstore.store import Claim, LeaseSession, Taking
 
 __all__ = ["LeaseLostError", "Leases", "Ownership", "Solo", "ownership_for"]
 
@@ -85,7 +86,7 @@ class Solo:
     replay takes part in the sharing for as long as it lasts.
     """
 
-    store: EventStore
+    store: DaemonStore
     settings: DaemonSettings
     log: logging.Logger
 
@@ -157,7 +158,7 @@ class Leases:
     is guarded by that keeps a former owner from writing.
     """
 
-    def __init__(self, store: EventStore, settings: DaemonSettings, log: logging.Logger) -> None:
+    def __init__(self, store: DaemonStore, settings: DaemonSettings, log: logging.Logger) -> None:
         self._store = store
         self._lease_time = settings.lease_time
         self._retry_time = settings.retry_time
@@ -313,7 +314,7 @@ def _reason(taking: Taking) -> str:
     return f"another process runs it: pid {taking.pid}, application {taking.application_name!r}"
 
 
-def ownership_for(store: EventStore, settings: DaemonSettings, log: logging.Logger) -> Ownership:
+def ownership_for(store: DaemonStore, settings: DaemonSettings, log: logging.Logger) -> Ownership:
     """Give the ownership that a daemon's mode asks for."""
     return (
         Leases(store, settings, log) if settings.mode == "hot_cold" else Solo(store, settings, log)

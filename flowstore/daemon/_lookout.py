@@ -1,14 +1,17 @@
 """Looking out for what keeps shards from moving."""
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
 from flowstore.daemon._mark import Detector
+from flowstore.daemon._needs import EventFeed
 from flowstore.daemon._reasons import Hold, still_open
 from flowstore.errors import FlowstoreError
-from flowstore.store import EventStore, OpenAppend
+
+if TYPE_CHECKING:
+    from flowstore.store import OpenAppend
 
 __all__ = ["Lookout"]
 
@@ -31,7 +34,7 @@ class Lookout:
     mark, as it costs a look at all sessions.
     """
 
-    def __init__(self, store: EventStore, detector: Detector, shards: Sequence[_Watched]) -> None:
+    def __init__(self, store: EventFeed, detector: Detector, shards: Sequence[_Watched]) -> None:
         self._store = store
         self._detector = detector
         self._watched = (detector, *shards)

@@ -6,10 +6,10 @@ from typing import Protocol, TypeAlias
 
 import trio
 
+from flowstore.daemon._needs import EventFeed
 from flowstore.daemon._reasons import Hold, InHand
 from flowstore.daemon._retrying import Patience
 from flowstore.daemon._settings import DaemonSettings
-from flowstore.store import EventStore
 
 __all__ = ["Detector", "FreshMarks", "Marks", "Unhurried"]
 
@@ -41,7 +41,7 @@ class Pace:
 class FreshMarks:
     """Looks at the store's mark whenever it is asked, and polls until it has risen enough."""
 
-    def __init__(self, store: EventStore, settings: DaemonSettings) -> None:
+    def __init__(self, store: EventFeed, settings: DaemonSettings) -> None:
         self._store = store
         self._settings = settings
 
@@ -96,7 +96,7 @@ class Detector:
         changed: called when the mark has risen, and when why it doesn't is another.
     """
 
-    def __init__(self, store: EventStore, settings: DaemonSettings, log: logging.Logger) -> None:
+    def __init__(self, store: EventFeed, settings: DaemonSettings, log: logging.Logger) -> None:
         self._store = store
         self._settings = settings
         self._log = log
@@ -188,7 +188,7 @@ class Detector:
             )
 
 
-async def _wait_for_more(store: EventStore, heard: int, seconds: float) -> None:
+async def _wait_for_more(store: EventFeed, heard: int, seconds: float) -> None:
     """Wait for an append, unless one was heard of since the last look began, which missed it."""
     if store.appends_heard == heard:
         await store.wait_for_appends(seconds)

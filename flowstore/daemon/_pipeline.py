@@ -9,11 +9,11 @@ from typing import TypeAlias
 from flowstore.blocks import ActionBlock, SourceBlock, TransformBlock
 from flowstore.daemon._applier import Applier
 from flowstore.daemon._mark import FreshMarks, Marks
+from flowstore.daemon._needs import DaemonStore
 from flowstore.daemon._retrying import Patience
 from flowstore.daemon._settings import PAGE_BYTES, DaemonSettings
 from flowstore.events import EventBatch, EventPage, EventStream, group_by_stream_id
 from flowstore.projections import IProjection
-from flowstore.store import EventStore
 
 __all__ = ["Fetch", "event_source", "group_by_stream", "projection_sink", "read_pages"]
 
@@ -22,7 +22,7 @@ Fetch: TypeAlias = Callable[[int, int], Awaitable[EventPage]]
 
 
 def event_source(
-    store: EventStore,
+    store: DaemonStore,
     *,
     floor: int | IProjection = 0,
     ceiling: int | None = None,
@@ -74,7 +74,7 @@ def event_source(
     return SourceBlock(pages, bounded_capacity=bounded_capacity, name="fetch, decode")
 
 
-async def _end(store: EventStore, start: int, ceiling: int | None, *, follow: bool) -> float:
+async def _end(store: DaemonStore, start: int, ceiling: int | None, *, follow: bool) -> float:
     """Find the sequence that a source ends at; `math.inf` for one that never does."""
     if follow:
         return math.inf if ceiling is None else ceiling
@@ -128,7 +128,7 @@ def _group(page: EventPage) -> EventBatch:
 
 
 def projection_sink(
-    store: EventStore, projection: IProjection, *, bounded_capacity: float = 1
+    store: DaemonStore, projection: IProjection, *, bounded_capacity: float = 1
 ) -> ActionBlock[EventBatch]:
     """Make a block that applies batches and commits their effects with the progress.
 

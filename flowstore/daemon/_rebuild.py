@@ -16,6 +16,7 @@ from flowstore.daemon._estimate import Estimate, Running
 from flowstore.daemon._filling import Filling
 from flowstore.daemon._groups import bare
 from flowstore.daemon._lease import LeaseLostError
+from flowstore.daemon._needs import DaemonStore
 from flowstore.daemon._settings import DaemonSettings
 from flowstore.daemon._shard import Shard, ShardStoppedError
 from flowstore.daemon._sharing import SharedPages
@@ -24,7 +25,7 @@ from flowstore.daemon._workers import WorkerError, fill_by_workers
 from flowstore.errors import DatabaseError, ProgressConflictError, RebuildError
 from flowstore.events import EventBatch, group_by_stream_id
 from flowstore.projections import IProjection, Registration
-from flowstore.store import EventStore, HeldReplay, NoShadowError, Shadow
+from flowstore.store import HeldReplay, NoShadowError, Shadow
 
 __all__ = ["Rebuilder"]
 
@@ -42,7 +43,7 @@ class Rebuilder:
 
     def __init__(
         self,
-        store: EventStore,
+        store: DaemonStore,
         settings: DaemonSettings,
         shards: Mapping[str, Shard],
         board: StatusBoard,
@@ -277,7 +278,7 @@ class Rebuilder:
             self._board.post(running.over() if shard is None else shard.status())
 
 
-def _inline_projections(store: EventStore) -> list[IProjection]:
+def _inline_projections(store: DaemonStore) -> list[IProjection]:
     return [each.projection for each in store.options.projections.inline()]
 
 

@@ -5,15 +5,16 @@ from contextlib import asynccontextmanager
 
 from flowstore.daemon._claiming import claim_place, first_place
 from flowstore.daemon._lease import Ownership
+from flowstore.daemon._needs import DaemonStore
 from flowstore.projections import IProjection
-from flowstore.store import Claim, EventStore
+from flowstore.store import Claim
 
 __all__ = ["replaying"]
 
 
 @asynccontextmanager
 async def replaying(
-    store: EventStore,
+    store: DaemonStore,
     projection: IProjection,
     ownership: Ownership,
     *,

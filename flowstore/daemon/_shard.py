@@ -14,6 +14,7 @@ from flowstore.daemon._flow import Flow, Leg
 from flowstore.daemon._groups import bare
 from flowstore.daemon._lease import LeaseLostError, Ownership
 from flowstore.daemon._mark import Detector, FreshMarks, Unhurried
+from flowstore.daemon._needs import DaemonStore
 from flowstore.daemon._replaying import replaying
 from flowstore.daemon._retrying import Patience
 from flowstore.daemon._settings import DaemonSettings
@@ -22,7 +23,6 @@ from flowstore.daemon._spans import SpanFailedError, failed_span
 from flowstore.daemon._status import ShardState, ShardStatus
 from flowstore.daemon._telling import Telling, once
 from flowstore.projections import Registration
-from flowstore.store import EventStore
 
 if TYPE_CHECKING:
     from flowstore.events import EventPage
@@ -52,7 +52,7 @@ class Shard:
 
     def __init__(
         self,
-        store: EventStore,
+        store: DaemonStore,
         registration: Registration,
         settings: DaemonSettings,
         detector: Detector,

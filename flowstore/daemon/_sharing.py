@@ -17,12 +17,12 @@ from typing import Final, TypeVar
 import attrs
 import trio
 
+from flowstore.daemon._needs import EventFeed
 from flowstore.daemon._pipeline import Fetch
 from flowstore.daemon._reasons import InHand
 from flowstore.daemon._retrying import is_passing
 from flowstore.events import Event, EventFailure, EventPage
 from flowstore.projections import IProjection
-from flowstore.store import EventStore
 
 __all__ = ["PageReader", "SharedPages", "Wants"]
 
@@ -128,7 +128,7 @@ class PageReader:
 class SharedPages:
     """Fetches pages for the shards of a daemon, one fetch for those that can share it."""
 
-    def __init__(self, store: EventStore, page_bytes: int, loads: trio.CapacityLimiter) -> None:
+    def __init__(self, store: EventFeed, page_bytes: int, loads: trio.CapacityLimiter) -> None:
         """Take what to read, most bytes of JSON a page, and who bounds fetches at the same time."""
         self._store = store
         self._page_bytes = page_bytes

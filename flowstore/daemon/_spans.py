@@ -13,7 +13,8 @@ import attrs
 import trio
 
 from flowstore.blocks import StreamBlock
-from flowstore.daemon._applier import Applier, Target, by_tenant
+from flowstore.daemon._applier import Applier, by_tenant
+from flowstore.daemon._needs import Target
 from flowstore.daemon._reasons import InHand
 from flowstore.errors import FlowstoreError, ProgressConflictError
 from flowstore.events import EventBatch, EventStream
