@@ -64,8 +64,8 @@ class Flow:
     """Put a shard's pipeline together.
 
     ```
-    mark ─▶ SourceBlock fetch, decode ─▶ TransformBlock group ─┬─▶ StreamBlock fold ─▶ ActionBlock commit
-                                                               └─▶ ActionBlock apply + commit
+    mark ─▶ SourceBlock fetch, decode ─┬─▶ StreamBlock group, fold ─▶ ActionBlock commit
+                                       └─▶ TransformBlock group ─▶ ActionBlock apply + commit
     ```
 
     The upper way is for projections that only fold, the lower one for all others, and for the pages
@@ -106,7 +106,7 @@ class Flow:
             commit = ActionBlock(
                 self.in_hand.noting(folding.commit), bounded_capacity=1, name="commit"
             )
-            network.add(pipe(source, group_by_stream(), folding.block(), commit))
+            network.add(pipe(source, folding.block(), commit))
         return source
 
     async def run(self, leg: Leg) -> None:

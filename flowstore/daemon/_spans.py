@@ -1,12 +1,12 @@
 """Folding pages into spans: what several neighbouring pages wrote, to be committed as one.
 
-While a span is committed the next is folded. What a span wrote, the next ones are given without
+Within a span documents are objects, as they are within a page: each is read once and written once. While a span is committed the next is folded. What a span wrote, the next ones are given without
 asking the database, also before it is committed; so a span that fails takes all of that with it: see
 `SpanFailedError`.
 """
 
-import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from itertools import chain
 from typing import Final, cast
 
 import attrs
@@ -17,14 +17,16 @@ from flowstore.daemon._applier import Applier, by_tenant
 from flowstore.daemon._needs import Target
 from flowstore.daemon._reasons import InHand
 from flowstore.errors import FlowstoreError, ProgressConflictError
-from flowstore.events import EventBatch, EventStream
+from flowstore.events import EventBatch, EventPage, group_by_stream_id
 from flowstore.projections import IProjection, apply_projection
-from flowstore.store import HeldDocuments, Written
+from flowstore.store import HeldDocuments, OpenDocuments, ProjectionUnit, Written
 
 __all__ = ["Folding", "Span", "SpanFailedError", "failed_span"]
 
 _CHUNK: Final = 4_000
-"""Events that are folded together at most, beyond a page: each document once."""
+"""Events that are folded at once at most, beyond a page: each document once."""
+_CHUNK_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of JSON that those have at most, beyond a page."""
 _LONGEST: Final = 1.0
 """Seconds after which a span ends: what a crash takes back, and how long nobody sees it move."""
 _AHEAD: Final = 4
@@ -75,7 +77,7 @@ def _leaves(error: Exception) -> Iterator[Exception]:
 
 @attrs.define(eq=False)
 class Folding:
-    """Fold batches into spans, and commit them, one pipeline's each.
+    """Fold pages into spans, and commit them, one pipeline's each.
 
     Attributes:
         store: where units of work come from.
@@ -97,7 +99,7 @@ class Folding:
     _waiting: Callable[[], int] = attrs.field(default=lambda: 0, init=False)
     _confirmed: trio.Event = attrs.field(factory=trio.Event, init=False)
 
-    def block(self) -> StreamBlock[EventBatch, Span]:
+    def block(self) -> StreamBlock[EventPage, Span]:
         """Make the block that folds."""
         block = StreamBlock(self._fold, bounded_capacity=_AHEAD, name="fold")
         self._waiting = lambda: block.statistics().input
@@ -124,33 +126,31 @@ class Folding:
 
     # -- inside ------------------------------------------------------------------------------
 
-    async def _fold(self, batches: AsyncIterator[EventBatch]) -> AsyncGenerator[Span]:
-        span: Span | None = None
-        began = -math.inf
-        while (chunk := await self._next(batches)) is not None:
+    async def _fold(self, pages: AsyncIterator[EventPage]) -> AsyncGenerator[Span]:
+        span: _Open | None = None
+        while (chunk := await self._next(pages)) is not None:
             if span is None:
-                span = Span(chunk.floor, chunk.floor, self.held.begin())
-                began = trio.current_time()
+                span = _Open(self.store, self.held, chunk.floor)
             with self.in_hand.doing(f"applying the page ({chunk.floor}, {chunk.ceiling}]"):
-                await self._fold_chunk(span.written, chunk)
-            span = attrs.evolve(span, ceiling=chunk.ceiling)
-            if await self._is_due(span, began):
-                yield span
+                await self._fold_chunk(span, chunk)
+            if await self._is_due(span):
+                yield await self._close(span)
                 span = None
         if span is not None:
-            yield span
+            yield await self._close(span)
 
-    async def _next(self, batches: AsyncIterator[EventBatch]) -> EventBatch | None:
-        """Take the next batch, and those that wait behind it."""
+    async def _next(self, pages: AsyncIterator[EventPage]) -> EventPage | None:
+        """Take the next page, and as one with it those that wait behind it."""
         self._forget_if_idle()
         try:
-            found = [await anext(batches)]
+            found = [await anext(pages)]
         except StopAsyncIteration:
             return None
-        count = _count(found[0])
-        while count < _CHUNK and self._waiting() and not found[-1].failures:
-            found.append(await anext(batches))
-            count += _count(found[-1])
+        count, size = len(found[0].events), found[0].size
+        while count < _CHUNK and size < _CHUNK_BYTES and self._waiting() and not found[-1].failures:
+            page = await anext(pages)
+            found.append(page)
+            count, size = count + len(page.events), size + page.size
         return found[0] if len(found) == 1 else _joined(found)
 
     def _forget_if_idle(self) -> None:
@@ -158,22 +158,21 @@ class Folding:
         if not self._waiting() and not self.held.pending:
             self.held.forget_committed()
 
-    async def _fold_chunk(self, written: Written, chunk: EventBatch) -> None:
+    async def _fold_chunk(self, span: "_Open", chunk: EventPage) -> None:
         if chunk.failures:
             raise self._failed(chunk.floor, chunk.ceiling, chunk.failures[0].error)
         try:
-            unit = self.store.projection_session()
-            unit.keep(self.held)
-            for tenant, streams in by_tenant(chunk.streams):
-                session = unit if tenant is None else unit.for_tenant(tenant)
-                await apply_projection(self.projection, session, streams)
-            written.add(unit.written(self.held))
+            for tenant, streams in by_tenant(group_by_stream_id(chunk.events)):
+                await apply_projection(self.projection, span.session(tenant), streams)
         except Exception as error:
             raise self._failed(chunk.floor, chunk.ceiling, error) from error
+        span.documents.grow(len(chunk.events), chunk.size)
+        span.ceiling = chunk.ceiling
 
-    async def _is_due(self, span: Span, began: float) -> bool:
+    async def _is_due(self, span: "_Open") -> bool:
         """Tell whether a span is to be committed now; waits while another is, and nothing comes."""
-        if span.written.size >= self.span_bytes or trio.current_time() >= began + _LONGEST:
+        is_long = trio.current_time() >= span.began + _LONGEST
+        if is_long or span.documents.size >= self.span_bytes:
             return True
         if self.gathers:
             return False
@@ -182,22 +181,38 @@ class Folding:
             await self._confirmed.wait()
         return not self._waiting()
 
+    async def _close(self, span: "_Open") -> Span:
+        try:
+            return Span(span.floor, span.ceiling, await span.unit.write_out())
+        except Exception as error:
+            raise self._failed(span.floor, span.ceiling, error) from error
+
     def _failed(self, floor: int, ceiling: int, error: Exception) -> SpanFailedError:
         return SpanFailedError(self.applier.shard, floor, ceiling, error)
 
 
-def _count(batch: EventBatch) -> int:
-    return sum(len(stream.events) for stream in batch.streams)
+class _Open:
+    """A span whose pages are being folded."""
+
+    def __init__(self, store: Target, held: HeldDocuments, floor: int) -> None:
+        self.floor = self.ceiling = floor
+        self.began = trio.current_time()
+        self.documents = OpenDocuments(held)
+        self.unit = store.projection_session()
+        self.unit.keep(self.documents)
+        self._sessions: dict[str | None, ProjectionUnit] = {None: self.unit}
+
+    def session(self, tenant: str | None) -> ProjectionUnit:
+        """Give the session for a tenant's events; None: of the only one."""
+        found = self._sessions.get(tenant)
+        if found is None:
+            found = self._sessions[tenant] = self.unit.for_tenant(tenant)
+        return found
 
 
-def _joined(batches: Sequence[EventBatch]) -> EventBatch:
-    """Make one batch of neighbours; streams stay in the order of their first sequence."""
-    streams: dict[tuple[str | None, object], EventStream] = {}
-    for stream in (stream for batch in batches for stream in batch.streams):
-        key = (stream.events[0].tenant_id, stream.id)
-        first = streams.get(key)
-        if first is not None:
-            stream = attrs.evolve(first, events=(*first.events, *stream.events))  # noqa: PLW2901  neighbours' events, in order
-        streams[key] = stream
-    last = batches[-1]
-    return EventBatch(batches[0].floor, last.ceiling, tuple(streams.values()), last.failures)
+def _joined(pages: Sequence[EventPage]) -> EventPage:
+    """Make one page of neighbours."""
+    first, last = pages[0], pages[-1]
+    events = tuple(chain.from_iterable(page.events for page in pages))
+    size = sum(page.size for page in pages)
+    return EventPage(first.floor, last.ceiling, events, last.failures, size=size)

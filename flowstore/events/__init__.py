@@ -3,7 +3,7 @@
 from flowstore.events._actions import ANY, NO_STREAM, NewEvent, StreamAction, check_readable
 from flowstore.events._compacted import Compacted
 from flowstore.events._event import Archived, Event, EventStream, RawEvent, StreamId, StreamState
-from flowstore.events._grouping import group_by_stream_id, in_sequence
+from flowstore.events._grouping import PlainKey, group_by_stream_id, in_sequence, plain_key
 from flowstore.events._kinds import LONGEST_NAME, is_builtin
 from flowstore.events._pages import DeadLetter, EventBatch, EventFailure, EventPage
 
@@ -20,6 +20,7 @@ __all__ = [
     "EventPage",
     "EventStream",
     "NewEvent",
+    "PlainKey",
     "RawEvent",
     "StreamAction",
     "StreamId",
@@ -28,4 +29,5 @@ __all__ = [
     "group_by_stream_id",
     "in_sequence",
     "is_builtin",
+    "plain_key",
 ]

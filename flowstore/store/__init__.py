@@ -7,6 +7,7 @@ from flowstore.store._feed import OpenAppend, Part
 from flowstore.store._held import HeldDocuments, Written
 from flowstore.store._indexes import ExpressionIndex, GinIndex, Index, expression, gin
 from flowstore.store._leases import LeaseSession, Taking
+from flowstore.store._open_documents import OpenDocuments
 from flowstore.store._opening import open_event_store
 from flowstore.store._options import StoreOptions
 from flowstore.store._parts import ShadowPart
@@ -41,6 +42,7 @@ __all__ = [
     "LeaseSession",
     "NoShadowError",
     "OpenAppend",
+    "OpenDocuments",
     "Part",
     "ProjectionUnit",
     "Rebuilding",

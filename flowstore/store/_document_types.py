@@ -18,6 +18,7 @@ DocumentId: TypeAlias = UUID | str | int
 IdColumn: TypeAlias = Literal["uuid", "text", "bigint"]
 
 _COLUMNS: Final[dict[type, IdColumn]] = {UUID: "uuid", str: "text", int: "bigint"}
+_USUAL: Final[dict[IdColumn, type[DocumentId]]] = {"uuid": UUID, "text": str, "bigint": int}
 
 
 @attrs.frozen
@@ -39,6 +40,11 @@ class DocumentType:
     optimistic_concurrency: bool = False
     indexes: tuple[Index, ...] = ()
 
+    @property
+    def usual_identity(self) -> Any:
+        """The class that identities have, unless it is one derived from it."""
+        return _USUAL[self.id_column]
+
     def identity_of(self, document: Any) -> DocumentId:
         """Read a document's identity.
 
@@ -53,7 +59,7 @@ class DocumentType:
         Raises:
             InvalidDocumentError: it is None, or of another type than the class says.
         """
-        if _column_for(type(identity)) != self.id_column:
+        if _COLUMNS.get(type(identity)) != self.id_column != _column_for(type(identity)):
             raise InvalidDocumentError(
                 f"{identity!r} can't be the id of a {self.type.__name__}: it is of type"
                 f" {type(identity).__name__}, and the class' ids are kept as {self.id_column}"

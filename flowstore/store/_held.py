@@ -1,63 +1,55 @@
-"""Documents that a projection has written, kept for its next pages: as JSON, never as objects.
+"""Documents that a projection has written, kept for what it folds next: as JSON, never as objects.
 
 What is handed out is read from text each time, so that it is what the database would have given:
 nothing is shared with an event's data, or with whoever folded it before.
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, TypeAlias
 
 import attrs
 
-from flowstore.errors import FlowstoreError
-from flowstore.store._queue import (
-    DeleteDocument,
-    DocumentKey,
-    DocumentOperation,
-    Queue,
-    StoreDocument,
-)
+from flowstore.events import PlainKey, plain_key
+from flowstore.store._queue import DocumentOperation, Queue, StoreDocument
 
-__all__ = ["HeldDocuments", "Written"]
+__all__ = ["HeldDocuments", "HeldKey", "Written"]
 
 _OVERHEAD: Final = 300
 """Bytes that an entry takes beside its text: key, identity and their places."""
+HeldKey: TypeAlias = tuple[str, type, PlainKey]
+"""Stored tenant, class, and identity in the form that is quickly looked up."""
 
 
 @attrs.define(eq=False)
 class Written:
-    """Gather what several units of work have written, the last write of a document winning.
+    """Gather what was written to documents, to be committed as one.
 
     Attributes:
         size: how much is gathered, in bytes of JSON and a little for each document.
     """
 
     size: int = attrs.field(default=0, init=False)
-    _operations: dict[DocumentKey, DocumentOperation] = attrs.field(
-        factory=dict[DocumentKey, DocumentOperation], init=False, repr=False
+    _operations: dict[HeldKey, DocumentOperation] = attrs.field(
+        factory=dict[HeldKey, DocumentOperation], init=False, repr=False
     )
 
-    def add(self, operations: Iterable[DocumentOperation]) -> None:
-        """Gather operations, whose documents are written as JSON already."""
-        for operation in operations:
-            key = operation.key
-            before = self._operations.pop(key, None)
-            self.size += _size(_text(operation)) - (0 if before is None else _size(_text(before)))
-            self._operations[key] = operation
+    def add(self, operation: DocumentOperation) -> None:
+        """Gather an operation, whose document is written as JSON already; the last one wins."""
+        key = (operation.tenant, operation.kind.type, plain_key(operation.identity))
+        before = self._operations.pop(key, None)
+        self.size += _size(_text(operation)) - (0 if before is None else _size(_text(before)))
+        self._operations[key] = operation
 
     def queue(self) -> Queue:
         """Queue all of it for one commit."""
-        queue = Queue()
-        for operation in self._operations.values():
-            queue.add(operation)
-        return queue
+        return Queue(operations=list(self._operations.values()))
 
-    def find(self, key: DocumentKey) -> DocumentOperation | None:
+    def find(self, key: HeldKey) -> DocumentOperation | None:
         """Find what is written of a document."""
         return self._operations.get(key)
 
-    def texts(self) -> Iterable[tuple[DocumentKey, str | None]]:
+    def texts(self) -> Iterable[tuple[HeldKey, str | None]]:
         """List documents as JSON; None for one that is deleted."""
         return [(key, _text(operation)) for key, operation in self._operations.items()]
 
@@ -78,8 +70,8 @@ class HeldDocuments:
     types: frozenset[type]
     max_bytes: int
     size: int = attrs.field(default=0, init=False)
-    _committed: dict[DocumentKey, str | None] = attrs.field(
-        factory=dict[DocumentKey, str | None], init=False, repr=False
+    _committed: dict[HeldKey, str | None] = attrs.field(
+        factory=dict[HeldKey, str | None], init=False, repr=False
     )
     _pending: deque[Written] = attrs.field(factory=deque[Written], init=False, repr=False)
 
@@ -97,22 +89,25 @@ class HeldDocuments:
     def confirm(self) -> None:
         """Take note that the first part that was pending is committed."""
         for key, text in self._pending.popleft().texts():
-            self._put(key, text)
-        self._shrink()
+            if key in self._committed:
+                self.size -= _size(self._committed.pop(key))
+            self._committed[key] = text
+            self.size += _size(text)
+        while self.size > self.max_bytes and self._committed:
+            self.size -= _size(self._committed.pop(next(iter(self._committed))))
 
     def forget_committed(self) -> None:
         """Let go of what the database has."""
         self._committed.clear()
         self.size = 0
 
-    def split(
-        self, keys: Sequence[DocumentKey]
-    ) -> tuple[dict[DocumentKey, str | None], list[DocumentKey]]:
+    def split(self, keys: Iterable[HeldKey]) -> tuple[dict[HeldKey, str | None], list[HeldKey]]:
         """Give what is known of documents, None for one that there isn't, and what is to be read."""
-        known: dict[DocumentKey, str | None] = {}
-        missing: list[DocumentKey] = []
+        known: dict[HeldKey, str | None] = {}
+        missing: list[HeldKey] = []
+        parts = [part for part in reversed(self._pending) if part.size]
         for key in keys:
-            written = next(filter(None, (part.find(key) for part in reversed(self._pending))), None)
+            written = next(filter(None, (part.find(key) for part in parts)), None)
             if written is not None:
                 known[key] = _text(written)
             elif key in self._committed:
@@ -121,38 +116,6 @@ class HeldDocuments:
             else:
                 missing.append(key)
         return known, missing
-
-    def note(self, texts: Iterable[tuple[DocumentKey, str | None]]) -> None:
-        """Keep what was read of the database; None for a document that isn't there."""
-        for key, text in texts:
-            self._put(key, text)
-        self._shrink()
-
-    def check(self, queue: Queue) -> None:
-        """Refuse what can't be gathered with other units' writes.
-
-        Raises:
-            FlowstoreError: something else than documents of these types was queued.
-        """
-        is_plain = not queue.appends and not queue.callbacks
-        if not is_plain or not all(map(self._is_kept, queue.operations)):
-            raise FlowstoreError(
-                "more was queued than documents of the projection's own: it is applied page by page"
-            )
-
-    def _is_kept(self, operation: object) -> bool:
-        is_document = isinstance(operation, (StoreDocument, DeleteDocument))
-        return is_document and operation.kind.type in self.types
-
-    def _put(self, key: DocumentKey, text: str | None) -> None:
-        if key in self._committed:
-            self.size -= _size(self._committed.pop(key))
-        self._committed[key] = text
-        self.size += _size(text)
-
-    def _shrink(self) -> None:
-        while self.size > self.max_bytes and self._committed:
-            self.size -= _size(self._committed.pop(next(iter(self._committed))))
 
 
 def _text(operation: DocumentOperation) -> str | None:

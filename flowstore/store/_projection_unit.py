@@ -1,20 +1,22 @@
 """The session that a projection is handed: whoever runs the projection commits it."""
 
-from collections.abc import Callable
-from typing import Any, Self
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Self, TypeVar, cast
 
 import attrs
+import trio
 
 from flowstore.errors import FlowstoreError
+from flowstore.events import PlainKey, plain_key
 from flowstore.projections import RowChange, Table
 from flowstore.store._document_session import DocumentSession
 from flowstore.store._document_types import DocumentId, DocumentType
-from flowstore.store._held import HeldDocuments, Written
+from flowstore.store._held import Written
 from flowstore.store._history import History
+from flowstore.store._open_documents import OpenDocuments, Shelf
 from flowstore.store._queue import (
     ChangeRow,
-    DocumentKey,
-    DocumentOperation,
+    DeleteDocument,
     EmptyTable,
     Queue,
     StoreDocument,
@@ -22,6 +24,11 @@ from flowstore.store._queue import (
 from flowstore.store._statements import fetch_rows
 
 __all__ = ["ProjectionUnit"]
+
+_T = TypeVar("_T")
+
+_WRITTEN_AT_ONCE: Final = 250
+"""Documents that are written as JSON before others get a turn: some milliseconds."""
 
 
 def _holds_nothing(_: type) -> bool:
@@ -33,7 +40,8 @@ class ProjectionUnit(DocumentSession):
     """The session that a projection is handed: whoever runs the projection commits it."""
 
     _holds: Callable[[type], bool] = attrs.field(default=_holds_nothing, init=False)
-    _kept: HeldDocuments | None = attrs.field(default=None, init=False)
+    _kept: OpenDocuments | None = attrs.field(default=None, init=False)
+    _shelves: dict[type, Shelf] = attrs.field(factory=dict[type, Shelf], init=False, repr=False)
 
     def hold(self, holds: Callable[[type], bool]) -> None:
         """From now on keep what is loaded from others who hold it too, until the commit.
@@ -46,47 +54,117 @@ class ProjectionUnit(DocumentSession):
     async def _stored(self, kind: DocumentType, identities: list[DocumentId]) -> dict[Any, Any]:
         if self._holds(kind.type):
             await self._hold(kind, identities)
-        if self._kept is not None and kind.type in self._kept.types:
-            return await self._kept_or_stored(self._kept, kind, identities)
         return await super()._stored(kind, identities)
 
-    def keep(self, documents: HeldDocuments) -> None:
-        """From now on ask what is kept between pages before the database, and keep what is read."""
+    # -- several pages' work ---------------------------------------------------------------------
+
+    def keep(self, documents: OpenDocuments) -> None:
+        """From now on have documents of its types as objects, until they are written out."""
         self._kept = documents
 
-    def written(self, documents: HeldDocuments) -> list[DocumentOperation]:
-        """Give what is queued as it is now, documents as JSON, for `Written`.
+    def store(self, *documents: object) -> None:
+        """Queue documents to be written, whether they exist or not; the last write of one wins.
+
+        Raises:
+            InvalidDocumentError: a document has no usable `id`.
+            RegistrationError: its class can't be a document.
+        """
+        if self._kept is None:
+            super().store(*documents)
+            return
+        for document in documents:
+            shelf = self._shelf(type(document))
+            if shelf is None:
+                super().store(document)
+            else:
+                shelf.store(cast("Any", document).id, document)
+
+    def delete(self, document: object) -> None:
+        """Queue the deletion of a document; there may be none.
+
+        Raises:
+            InvalidDocumentError: the document has no usable `id`.
+            RegistrationError: its class can't be a document.
+        """
+        shelf = self._shelf(type(document))
+        if shelf is None:
+            super().delete(document)
+        else:
+            shelf.store(cast("Any", document).id, None)
+
+    def delete_by_id(self, document_type: type, document_id: DocumentId, /) -> None:
+        """Queue the deletion of the document with an id; there may be none.
+
+        Raises:
+            InvalidDocumentError: documents of the class have ids of another type.
+            RegistrationError: the class can't be a document.
+        """
+        shelf = self._shelf(document_type)
+        if shelf is None:
+            super().delete_by_id(document_type, document_id)
+        else:
+            shelf.store(document_id, None)
+
+    async def write_out(self) -> Written:
+        """Write the documents that are kept as JSON, as they are now; they aren't changed after it.
 
         Raises:
             InvalidDocumentError: a document can't be stored.
             FlowstoreError: something else was queued.
         """
-        documents.check(self._queue)
-        write = self._engine.documents.text_of
-        return [
-            attrs.evolve(each, document=None, text=write(each))
-            if isinstance(each, StoreDocument)
-            else each
-            for each in self._queue.latest_documents()
-        ]
+        if self._kept is None or self._queue:
+            raise FlowstoreError(
+                "more was queued than documents of the projection's own: it is applied page by page"
+            )
+        written, encode = self._kept.written, self._engine.documents.codec.encode
+        for number, (shelf, identity, document) in enumerate(self._kept.changed()):
+            if number % _WRITTEN_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+            place = (shelf.tenant, shelf.kind, identity)
+            written.add(
+                DeleteDocument(*place)
+                if document is None
+                else StoreDocument(*place, None, text=encode(document))
+            )
+        return written
 
     def take_over(self, written: Written) -> None:
         """Queue what was gathered, in an empty unit that is to be committed."""
         self._queue = written.queue()
 
-    async def _kept_or_stored(
-        self, kept: HeldDocuments, kind: DocumentType, identities: list[DocumentId]
-    ) -> dict[Any, Any]:
-        keys: list[DocumentKey] = [(self._tenant, kind.type, each) for each in identities]
-        known, missing = kept.split(keys)
+    def _shelf(self, document_type: type) -> Shelf | None:
+        """Find where documents of a class are kept as objects; None if they aren't."""
+        shelf = self._shelves.get(document_type)
+        if shelf is None and self._kept is not None and document_type in self._kept.held.types:
+            kind = self._engine.catalogue.describe(document_type)
+            shelf = self._shelves[document_type] = self._kept.shelf(self._tenant, kind)
+        return shelf
+
+    async def _load(self, cls: type[_T], identities: list[DocumentId]) -> list[_T]:
+        shelf = self._shelf(cls)
+        if shelf is None:
+            return await super()._load(cls, identities)
+        keys = shelf.keys(identities)
+        missing = shelf.missing(keys, identities)
         if missing:
-            rows = await self._load_rows(kind, [key[2] for key in missing])
-            read = {identity: text for identity, text, _ in rows}
-            found = [(key, read.get(key[2])) for key in missing]
-            kept.note(found)
-            known.update(found)
-        decode = self._engine.documents.codec.decode
-        return {key[2]: decode(kind.type, text) for key, text in known.items() if text is not None}
+            await self._fill(cast("OpenDocuments", self._kept), shelf, missing)
+        return shelf.present(keys)
+
+    async def _fill(
+        self, kept: OpenDocuments, shelf: Shelf, missing: Mapping[PlainKey, DocumentId]
+    ) -> None:
+        """Read documents: of what was written before, else from the database."""
+        known, unknown = kept.known(shelf, missing)
+        texts = {key: text for (_, _, key), text in known.items()}
+        if unknown:
+            asked = [shelf.kind.checked(missing[key]) for _, _, key in unknown]
+            rows = await self._load_rows(shelf.kind, asked)
+            texts.update((plain_key(identity), text) for identity, text, _ in rows)
+        decode, document_type = self._engine.documents.codec.decode, shelf.kind.type
+        for key, identity in missing.items():
+            text = texts.get(key)
+            document = None if text is None else decode(document_type, text)
+            shelf.put(key, identity, document, text)
 
     async def _hold(self, kind: DocumentType, identities: list[DocumentId]) -> None:
         statement = self._engine.documents.hold(kind, self._tenant, identities)

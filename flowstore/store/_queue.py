@@ -8,7 +8,7 @@ from uuid import UUID
 
 import attrs
 
-from flowstore.events import StreamAction, StreamId
+from flowstore.events import StreamAction, StreamId, plain_key
 from flowstore.projections import RowChange, Table
 from flowstore.store._document_types import DocumentId, DocumentType
 
@@ -271,7 +271,9 @@ def _by_statement(
 
 
 def _identity(operation: DocumentOperation) -> Any:
-    return operation.identity  # of one type in one table; its order is the database's too
+    return plain_key(
+        operation.identity
+    )  # of one type in one table; its order is the database's too
 
 
 def _manner(operation: DocumentOperation) -> tuple[bool, bool]:

@@ -3,11 +3,9 @@
 from uuid import UUID
 
 import attrs
-import pytest
 
-from flowstore.errors import FlowstoreError
 from flowstore.store import DocumentTypes, HeldDocuments
-from flowstore.store._queue import DeleteDocument, Queue, QueuedSql, StoreDocument
+from flowstore.store._queue import DeleteDocument, StoreDocument
 
 
 @attrs.define
@@ -16,16 +14,11 @@ class Note:
     text: str = ""
 
 
-@attrs.define
-class Other:
-    id: UUID
-
-
 TYPES = DocumentTypes()
 
 
 def key(number, tenant="t"):
-    return (tenant, Note, UUID(int=number))
+    return (tenant, Note, number)
 
 
 def stored(number, text, tenant="t"):
@@ -40,10 +33,22 @@ def held(max_bytes=10_000):
     return HeldDocuments(frozenset({Note}), max_bytes)
 
 
+def write(documents, *operations):
+    written = documents.begin()
+    for operation in operations:
+        written.add(operation)
+    return written
+
+
+def commit(documents, *operations):
+    write(documents, *operations)
+    documents.confirm()
+
+
 def test_what_is_not_committed_is_known_and_the_latest_counts():
     documents = held()
-    documents.begin().add([stored(1, "old"), stored(2, "two")])
-    documents.begin().add([stored(1, "new"), deleted(2)])
+    write(documents, stored(1, "old"), stored(2, "two"))
+    write(documents, stored(1, "new"), deleted(2))
     assert documents.split([key(1), key(2), key(3)]) == (
         {key(1): "new", key(2): None},
         [key(3)],
@@ -52,67 +57,45 @@ def test_what_is_not_committed_is_known_and_the_latest_counts():
 
 def test_confirming_the_first_part_takes_nothing_from_the_second():
     documents = held()
-    documents.begin().add([stored(1, "old")])
-    documents.begin().add([stored(1, "new")])
+    write(documents, stored(1, "old"))
+    write(documents, stored(1, "new"))
     documents.confirm()
     assert documents.split([key(1)]) == ({key(1): "new"}, [])
 
 
 def test_tenants_have_documents_of_their_own():
     documents = held()
-    documents.begin().add([stored(1, "ours")])
+    write(documents, stored(1, "ours"))
     assert documents.split([key(1, "other")]) == ({}, [key(1, "other")])
 
 
 def test_what_is_committed_is_bounded_and_the_least_recently_used_goes_first():
     documents = held(max_bytes=2_000)
-    documents.note((key(n), "x" * 500) for n in (1, 2))
+    commit(documents, *(stored(n, "x" * 500) for n in (1, 2)))
     documents.split([key(1)])
-    documents.note([(key(3), "x" * 500)])
+    commit(documents, stored(3, "x" * 500))
     assert documents.size <= documents.max_bytes
     assert documents.split([key(1), key(2), key(3)])[1] == [key(2)]
 
 
 def test_what_is_not_committed_never_goes():
     documents = held(max_bytes=1)
-    documents.begin().add(stored(n, "x" * 500) for n in range(50))
-    documents.note([(key(99), "x")])
+    write(documents, *(stored(n, "x" * 500) for n in range(50)))
     assert documents.split([key(n) for n in range(50)])[1] == []
     documents.confirm()
     assert documents.size == 0
 
 
-def test_documents_that_are_not_there_are_bounded_too():
+def test_documents_that_were_deleted_are_bounded_too():
     documents = held(max_bytes=3_000)
-    documents.note((key(n), None) for n in range(1_000))
+    commit(documents, *map(deleted, range(1_000)))
     assert documents.size <= documents.max_bytes
 
 
 def test_a_part_weighs_what_it_will_write():
     written = held().begin()
-    written.add([stored(1, "x" * 100)])
+    written.add(stored(1, "x" * 100))
     once = written.size
-    written.add([stored(1, "y" * 100)])
+    written.add(stored(1, "y" * 100))
     assert written.size == once
-    assert [each.text for each in written.queue().latest_documents()] == ["y" * 100]
-
-
-@pytest.mark.parametrize(
-    "operation",
-    [
-        QueuedSql("select 1", None),
-        StoreDocument("t", TYPES.describe(Other), UUID(int=1), Other(UUID(int=1))),
-    ],
-)
-def test_what_others_may_write_or_see_is_refused(operation):
-    queue = Queue()
-    queue.add(operation)
-    with pytest.raises(FlowstoreError, match="page by page"):
-        held().check(queue)
-
-
-def test_functions_that_wait_for_a_commit_are_refused():
-    queue = Queue()
-    queue.callbacks.append(print)
-    with pytest.raises(FlowstoreError, match="page by page"):
-        held().check(queue)
+    assert [each.text for each in written.queue().operations] == ["y" * 100]
