@@ -166,7 +166,7 @@ class Folding:
                 await apply_projection(self.projection, span.session(tenant), streams)
         except Exception as error:
             raise self._failed(chunk.floor, chunk.ceiling, error) from error
-        span.documents.grow(len(chunk.events), chunk.size)
+        span.unit.weigh(chunk.size)
         span.ceiling = chunk.ceiling
 
     async def _is_due(self, span: "_Open") -> bool:

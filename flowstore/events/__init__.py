@@ -2,7 +2,15 @@
 
 from flowstore.events._actions import ANY, NO_STREAM, NewEvent, StreamAction, check_readable
 from flowstore.events._compacted import Compacted
-from flowstore.events._event import Archived, Event, EventStream, RawEvent, StreamId, StreamState
+from flowstore.events._event import (
+    Archived,
+    Event,
+    EventStream,
+    RawEvent,
+    StreamId,
+    StreamState,
+    recorded_event,
+)
 from flowstore.events._grouping import PlainKey, group_by_stream_id, in_sequence, plain_key
 from flowstore.events._kinds import LONGEST_NAME, is_builtin
 from flowstore.events._pages import DeadLetter, EventBatch, EventFailure, EventPage
@@ -30,4 +38,5 @@ __all__ = [
     "in_sequence",
     "is_builtin",
     "plain_key",
+    "recorded_event",
 ]

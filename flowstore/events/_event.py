@@ -7,14 +7,40 @@ from uuid import UUID
 
 import attrs
 
-__all__ = ["Archived", "Event", "EventStream", "RawEvent", "StreamId", "StreamState"]
+__all__ = [
+    "Archived",
+    "Event",
+    "EventStream",
+    "RawEvent",
+    "StreamId",
+    "StreamState",
+    "recorded_event",
+]
 
 StreamId: TypeAlias = UUID | str
 """A stream's identity: one kind throughout a store, by its `stream_identity`."""
 
 
-@attrs.frozen(kw_only=True)
-class Event:
+@attrs.define(kw_only=True, eq=False, repr=False)
+class _EventFields:
+    """An event that is being made: `recorded_event` says why."""
+
+    data: Any = attrs.field(hash=False)
+    sequence: int
+    id: UUID
+    stream_id: StreamId
+    version: int
+    type_name: str
+    timestamp: datetime
+    headers: Mapping[str, Any] = attrs.field(factory=dict[str, Any], hash=False)
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    tenant_id: str | None = None
+    user_name: str | None = None
+
+
+@attrs.frozen(kw_only=True)  # pyright: ignore[reportGeneralTypeIssues] - its fields' class isn't
+class Event(_EventFields):
     """Hold one recorded fact with its place: the envelope around the application's own value.
 
     Nothing is checked here, because a daemon makes a hundred thousand of these a second: whoever
@@ -37,18 +63,47 @@ class Event:
         user_name: who caused it.
     """
 
-    data: Any = attrs.field(hash=False)
-    sequence: int
-    id: UUID
-    stream_id: StreamId
-    version: int
-    type_name: str
-    timestamp: datetime
-    headers: Mapping[str, Any] = attrs.field(factory=dict[str, Any], hash=False)
-    correlation_id: str | None = None
-    causation_id: str | None = None
-    tenant_id: str | None = None
-    user_name: str | None = None
+
+def recorded_event(  # noqa: PLR0917  by name it takes longer, and is called for each event
+    data: Any,
+    sequence: int,
+    event_id: UUID,
+    place: tuple[StreamId, int],
+    type_name: str,
+    timestamp: datetime,
+    headers: Mapping[str, Any],
+    told: tuple[str | None, str | None, str | None, str | None],
+) -> Event:
+    """Make an event, as `Event` does in three times the time: its fields are set before it is frozen.
+
+    Args:
+        data: the application's own value.
+        sequence: the event's place in the store.
+        event_id: its identity.
+        place: identity of its stream, and the place in that.
+        type_name: the name that the type of `data` is stored under.
+        timestamp: when it was recorded.
+        headers: what the application said about it.
+        told: correlation, causation, tenant and user.
+    """
+    stream_id, version = place
+    correlation_id, causation_id, tenant_id, user_name = told
+    event: Any = _EventFields(
+        data=data,
+        sequence=sequence,
+        id=event_id,
+        stream_id=stream_id,
+        version=version,
+        type_name=type_name,
+        timestamp=timestamp,
+        headers=headers,
+        correlation_id=correlation_id,
+        causation_id=causation_id,
+        tenant_id=tenant_id,
+        user_name=user_name,
+    )
+    event.__class__ = Event
+    return event
 
 
 @attrs.frozen

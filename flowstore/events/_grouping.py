@@ -6,7 +6,7 @@ from operator import attrgetter
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from flowstore.events._event import Event, EventStream, StreamId
+from flowstore.events._event import Event, EventStream
 
 __all__ = ["PlainKey", "group_by_stream_id", "in_sequence", "plain_key"]
 

@@ -7,7 +7,7 @@ from uuid import UUID
 import attrs
 
 from flowstore.errors import RegistrationError
-from flowstore.events import Event, EventStream, StreamId, in_sequence
+from flowstore.events import Event, EventStream, StreamId, in_sequence, plain_key
 from flowstore.projections._aggregate import Aggregate, aggregate_rule, check_class
 from flowstore.projections._enriching import Enrich, enriched, expect_enrich, settled
 from flowstore.projections._event_functions import EventFunction, event_function
@@ -69,12 +69,13 @@ class AcrossStreamsProjection:
             return
         kind = self.rule.document_type
         loaded = await session.load_many(kind, [group.id for group in concerned])
-        before = {document.id: document for document in loaded}
+        before = {plain_key(document.id): document for document in loaded}
         for group in concerned:
-            after = self.rule.fold(before.get(group.id), group)
+            key = plain_key(group.id)
+            after = self.rule.fold(before.get(key), group)
             if after is not None:
                 session.store(after)
-            elif group.id in before:
+            elif key in before:
                 session.delete_by_id(kind, group.id)
 
     async def _grouped(

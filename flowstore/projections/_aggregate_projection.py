@@ -6,7 +6,14 @@ from typing import Any
 import attrs
 
 from flowstore.errors import RegistrationError
-from flowstore.events import Compacted, Event, EventStream, group_by_stream_id, in_sequence
+from flowstore.events import (
+    Compacted,
+    Event,
+    EventStream,
+    group_by_stream_id,
+    in_sequence,
+    plain_key,
+)
 from flowstore.projections._aggregate import Aggregate, aggregate_rule, check_class
 from flowstore.projections._enriching import Enrich, enriched, expect_enrich
 from flowstore.projections._options import AsyncOptions
@@ -63,9 +70,9 @@ class AggregateProjection:
         loaded = await session.load_many(
             self.rule.document_type, [stream.id for stream in concerned]
         )
-        before = {document.id: document for document in loaded}
+        before = {plain_key(document.id): document for document in loaded}
         for stream in concerned:
-            self._apply_one(session, before.get(stream.id), stream)
+            self._apply_one(session, before.get(plain_key(stream.id)), stream)
 
     async def _enriched(
         self, session: ProjectionSession, enrich: Enrich, streams: Sequence[EventStream]

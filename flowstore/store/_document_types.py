@@ -59,7 +59,8 @@ class DocumentType:
         Raises:
             InvalidDocumentError: it is None, or of another type than the class says.
         """
-        if _COLUMNS.get(type(identity)) != self.id_column != _column_for(type(identity)):
+        given = cast("type[Any]", type(identity))
+        if _COLUMNS.get(given) != self.id_column != _column_for(given):
             raise InvalidDocumentError(
                 f"{identity!r} can't be the id of a {self.type.__name__}: it is of type"
                 f" {type(identity).__name__}, and the class' ids are kept as {self.id_column}"

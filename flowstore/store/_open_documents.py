@@ -5,7 +5,7 @@ large page would have it. Nothing of it is kept beyond that, as objects might be
 folds them, or with an event's data.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,6 +19,8 @@ __all__ = ["OpenDocuments", "Shelf"]
 
 _AS_OBJECT: Final = 1_000
 """Bytes that a document takes as an object, beside as many as its text has."""
+_SAMPLES: Final = 4
+"""Documents that are written for their size alone, of those that pages have stored."""
 
 
 @attrs.define(eq=False)
@@ -27,6 +29,7 @@ class _Entry:
 
     identity: DocumentId
     document: Any
+    size: int = 0
     is_changed: bool = False
 
 
@@ -37,15 +40,17 @@ class Shelf:
     Attributes:
         tenant: the tenant column's value.
         kind: how the documents are kept.
-        stores: how often one was stored.
-        size: about how many bytes they take as objects, without what they have grown by since.
+        read: bytes of JSON that were read.
     """
 
     tenant: str
     kind: DocumentType
-    stores: int = attrs.field(default=0, init=False)
-    size: int = attrs.field(default=0, init=False)
+    read: int = attrs.field(default=0, init=False)
     _entries: dict[PlainKey, _Entry] = attrs.field(factory=dict[PlainKey, _Entry], init=False)
+    _stored: list[_Entry] = attrs.field(factory=list[_Entry], init=False)
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
     def keys(self, identities: Iterable[DocumentId]) -> list[PlainKey]:
         """Give what documents are looked up by here.
@@ -76,8 +81,9 @@ class Shelf:
 
     def put(self, key: PlainKey, identity: DocumentId, document: Any, text: str | None) -> None:
         """Take what was read, and the JSON that it was read from; None: there is none."""
-        self._entries[key] = _Entry(identity, document)
-        self.size += _AS_OBJECT + len(text or "")
+        size = len(text or "")
+        self._entries[key] = _Entry(identity, document, size)
+        self.read += size
 
     def present(self, keys: Iterable[PlainKey]) -> list[Any]:
         """Give those documents that there are; each has been read or stored."""
@@ -97,9 +103,19 @@ class Shelf:
         entry = self._entries.get(key)
         if entry is None:
             entry = self._entries[key] = _Entry(self.kind.checked(identity), document)
-            self.size += _AS_OBJECT
         entry.document, entry.is_changed = document, True
-        self.stores += 1
+        self._stored.append(entry)
+
+    def weigh(self, measure: Callable[[Any], int]) -> int:
+        """Take what was stored lately for as large as a few of it are; tells by how much it grew."""
+        stored, self._stored = self._stored, []
+        some = [each.document for each in stored[:: len(stored) // _SAMPLES + 1]]
+        sizes = [measure(document) for document in some if document is not None]
+        size, grown = sum(sizes) // max(len(sizes), 1), 0
+        for entry in stored:
+            grown += size - entry.size
+            entry.size = size
+        return grown
 
     def changed(self) -> Iterator[tuple[DocumentId, Any]]:
         """Yield identity and document of all that is to be written; None: deleted."""
@@ -122,8 +138,8 @@ class OpenDocuments:
     _shelves: dict[tuple[str, type], Shelf] = attrs.field(
         factory=dict[tuple[str, type], Shelf], init=False, repr=False
     )
+    _told: int = attrs.field(default=0, init=False)
     _grown: int = attrs.field(default=0, init=False)
-    _stores: int = attrs.field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Begin the part that will be written."""
@@ -131,8 +147,15 @@ class OpenDocuments:
 
     @property
     def size(self) -> int:
-        """About how many bytes they take, which nobody knows before they are written."""
-        return self._grown + sum(shelf.size for shelf in self._shelves.values())
+        """About how many bytes they take, which nobody knows before they are written.
+
+        Events make documents grow by what they say, and what a few have grown by says whether it is
+        more: where one event goes to many documents, or one says little that makes much of it.
+        """
+        shelves = self._shelves.values()
+        return sum(_AS_OBJECT * len(shelf) + shelf.read for shelf in shelves) + max(
+            self._told, self._grown
+        )
 
     def shelf(self, tenant: str, kind: DocumentType) -> Shelf:
         """Give the documents of a class and tenant."""
@@ -148,15 +171,15 @@ class OpenDocuments:
         """Give the JSON of what was written before, and what only the database has."""
         return self.held.split((shelf.tenant, shelf.kind.type, key) for key in keys)
 
-    def grow(self, events: int, size: int) -> None:
-        """Take note that documents were stored for events of so many bytes of JSON.
+    def weigh(self, told: int, measure: Callable[[Any], int]) -> None:
+        """Take note of what a page has stored.
 
-        Each may have grown by what its events say; a document that many events went to, by all of
-        them, and where one event goes to many documents, each of those by one event at least.
+        Args:
+            told: bytes of JSON that its events had.
+            measure: gives a document's bytes of JSON; 0 for one that can't be written.
         """
-        stores = sum(shelf.stores for shelf in self._shelves.values())
-        self._grown += max(size, (stores - self._stores) * size // max(events, 1))
-        self._stores = stores
+        self._told += told
+        self._grown += sum(shelf.weigh(measure) for shelf in self._shelves.values())
 
     def changed(self) -> Iterator[tuple[Shelf, DocumentId, Any]]:
         """Yield all that is to be written: where, which and what; None: deleted."""

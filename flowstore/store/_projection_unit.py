@@ -105,6 +105,17 @@ class ProjectionUnit(DocumentSession):
         else:
             shelf.store(document_id, None)
 
+    def weigh(self, told: int) -> None:
+        """Take note that a page was folded, whose events had so many bytes of JSON."""
+        if self._kept is not None:
+            self._kept.weigh(told, self._measure)
+
+    def _measure(self, document: object) -> int:
+        try:
+            return len(self._engine.documents.codec.encode(document))
+        except FlowstoreError:
+            return 0  # it may be mended until it is written
+
     async def write_out(self) -> Written:
         """Write the documents that are kept as JSON, as they are now; they aren't changed after it.
 
@@ -160,7 +171,8 @@ class ProjectionUnit(DocumentSession):
             asked = [shelf.kind.checked(missing[key]) for _, _, key in unknown]
             rows = await self._load_rows(shelf.kind, asked)
             texts.update((plain_key(identity), text) for identity, text, _ in rows)
-        decode, document_type = self._engine.documents.codec.decode, shelf.kind.type
+        decode = self._engine.documents.codec.decode
+        document_type: type[Any] = shelf.kind.type
         for key, identity in missing.items():
             text = texts.get(key)
             document = None if text is None else decode(document_type, text)

@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 from flowstore.codec import EventCodec
 from flowstore.errors import FlowstoreError
-from flowstore.events import Event, EventFailure
+from flowstore.events import Event, EventFailure, recorded_event
 from flowstore.store._names import told_tenant
 
 __all__ = ["EventRow", "decode_page", "decode_row", "row_size"]
@@ -20,21 +20,17 @@ def decode_row(codec: EventCodec, row: EventRow) -> Event:
         UnknownEventTypeError: no known type has the stored name.
         InvalidEventError: the stored data doesn't fit its type.
     """
-    sequence, event_id, stream_id, version, type_name, data, timestamp, headers, *rest = row
-    correlation_id, causation_id, user_name, tenant, *_ = rest
-    return Event(
-        data=codec.decode(type_name, data),
-        sequence=sequence,
-        id=event_id,
-        stream_id=stream_id,
-        version=version,
-        type_name=type_name,
-        timestamp=timestamp,
-        headers=codec.decode_headers(headers),
-        correlation_id=correlation_id,
-        causation_id=causation_id,
-        tenant_id=told_tenant(tenant),
-        user_name=user_name,
+    sequence, event_id, stream_id, version, type_name, data, timestamp, headers = row[:8]
+    correlation_id, causation_id, user_name, tenant = row[8:12]
+    return recorded_event(
+        codec.decode(type_name, data),
+        sequence,
+        event_id,
+        (stream_id, version),
+        type_name,
+        timestamp,
+        codec.decode_headers(headers),
+        (correlation_id, causation_id, told_tenant(tenant), user_name),
     )
 
 

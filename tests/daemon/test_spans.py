@@ -42,6 +42,24 @@ class Total:
         return True
 
 
+@attrs.define
+class Noted:
+    id: UUID
+    number: int = 0
+
+    def apply(self, counted: Counted) -> None:
+        self.number += counted.by
+
+
+@attrs.define
+class Log:
+    id: UUID
+    seen: list[str] = attrs.field(factory=list)
+
+    def apply(self, _: Counted) -> None:
+        self.seen.append("x" * 200)
+
+
 poison: set[int] = set()
 applied: list[int] = []
 
@@ -336,3 +354,39 @@ async def test_a_span_is_known_that_was_committed_and_cancelled_before_it_could_
     assert commits.spans[1:3] == [(0, 5), (5, 6)]
     assert [letter.sequence for letter in await totals.dead_letters()] == [7]
     assert await found(totals) == expected([n for n in range(1, 9) if n != 7])
+
+
+async def test_a_document_is_written_once_a_span_however_many_pages_it_has(totals, commits):
+    written = []
+    totals.options.events.converter.register_unstructure_hook(
+        Noted,
+        lambda noted: written.append(noted.number) or attrs.asdict(noted) | {"id": str(noted.id)},
+    )
+    options = AsyncOptions(page_size=50)
+    totals.options.projections.aggregate_streams_with(Noted, async_options=options)
+    async with totals.session() as session:
+        for number in range(1_000):
+            session.events.append(UUID(int=number % 100), Counted(number))
+        await session.save_changes()
+    async with totals.build_projection_daemon() as daemon:
+        await daemon.rebuild(Noted)
+    spans = len([span for span in commits.spans if span != (0, 0)])
+    # A few are written once a page for their size: of 50 documents that each page has.
+    assert len(written) <= 100 * spans + 20 * 5
+    assert sum(written[-100:]) == sum(range(1_000))
+
+
+async def test_a_span_ends_in_time_where_one_event_goes_to_many_documents(totals, commits):
+    """What documents have grown by isn't known before they are written: a few of them tell."""
+    many = [UUID(int=1000 + number) for number in range(100)]
+    totals.options.projections.aggregate_across_streams(
+        Log, group_by={Counted: lambda _: many}, async_options=AsyncOptions(page_size=5)
+    )
+    await append(totals, range(1, 51))
+    small = DaemonSettings(span_bytes=500_000)
+    async with totals.build_projection_daemon(settings=small) as daemon:
+        await daemon.rebuild(Log)
+    assert len([span for span in commits.spans if span != (0, 0)]) > 3
+    async with totals.session() as session:
+        found = await session.load_many(Log, many)
+    assert [len(each.seen) for each in found] == [50] * len(many)
