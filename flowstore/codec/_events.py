@@ -1,6 +1,7 @@
 """Event data to JSON text, and back."""
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any, Final, TypeAlias, cast
 
 from flowstore.codec._direct import DirectReading, else_by
@@ -207,7 +208,8 @@ class EventCodec:
                 f" {aggregate.__name__}: the events that it would take are gone"
             )
         try:
-            return self._hooks.structure_hook(aggregate)(compacted.state, aggregate)
+            # What a field takes as it is would be shared by all who restore it.
+            return self._hooks.structure_hook(aggregate)(deepcopy(compacted.state), aggregate)
         except Exception as cause:  # a class and its hooks may raise anything
             raise InvalidEventError(
                 f"a stream was compacted to a {aggregate.__name__} of another shape:"

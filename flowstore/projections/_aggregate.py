@@ -8,6 +8,7 @@ import attrs
 from flowstore.errors import RegistrationError
 from flowstore.events import Compacted, Event, EventStream, StreamId
 from flowstore.projections._handlers import Handler, Role, find_handlers
+from flowstore.projections._own_data import own_event
 from flowstore.projections._state import field_names, missing_to_begin, with_field
 
 __all__ = ["Aggregate", "aggregate_rule", "check_class"]
@@ -27,14 +28,18 @@ class _Reaction:
         first: makes a missing aggregate; None if the event doesn't begin one.
         next: carries an aggregate on; None if the event leaves it as it is.
         should_delete: asks what came of it whether it is to be deleted; None if never.
+        own: makes the event the aggregate's own; None if nothing of it can be changed.
     """
 
     first: _First | None
     next: _Next | None
     should_delete: _Question | None
+    own: Callable[[Event], Event] | None
 
     def react(self, state: Any, event: Event, stream_id: StreamId) -> Any:
         """Give the state after the event; None if there is no aggregate then."""
+        if self.own is not None:
+            event = self.own(event)
         if state is None:
             if self.first is None:
                 return None
@@ -130,7 +135,8 @@ def aggregate_rule(aggregate: type[_T]) -> Aggregate[_T]:
         )
     begin = _beginning(aggregate, handlers)
     reactions = {
-        event_type: _reaction(aggregate, roles, begin) for event_type, roles in handlers.items()
+        event_type: _reaction(aggregate, event_type, roles, begin)
+        for event_type, roles in handlers.items()
     }
     consumes = tuple(reactions)
     reactions.setdefault(Compacted, _restoring(aggregate))
@@ -199,7 +205,9 @@ def _beginning(aggregate: type, handlers: _Handlers) -> _First:
     return refuse
 
 
-def _reaction(aggregate: type, roles: dict[Role, Handler], begin: _First) -> _Reaction:
+def _reaction(
+    aggregate: type, event_type: type, roles: dict[Role, Handler], begin: _First
+) -> _Reaction:
     create, apply = roles.get(Role.CREATE), roles.get(Role.APPLY)
     should_delete = roles.get(Role.SHOULD_DELETE)
     carry_on = None if apply is None else _carrier(aggregate, apply)
@@ -210,7 +218,8 @@ def _reaction(aggregate: type, roles: dict[Role, Handler], begin: _First) -> _Re
         first = _maker(aggregate, apply)
     elif carry_on is not None:
         first = _begun(begin, carry_on)
-    return _Reaction(first, carry_on, None if should_delete is None else should_delete.call)
+    asks = None if should_delete is None else should_delete.call
+    return _Reaction(first, carry_on, asks, own_event(event_type))
 
 
 def _restoring(aggregate: type) -> _Reaction:
@@ -219,7 +228,8 @@ def _restoring(aggregate: type) -> _Reaction:
     def restore(event: Event, _: StreamId) -> Any:
         return event.data.restored(aggregate)
 
-    return _Reaction(restore, lambda _, event, stream_id: restore(event, stream_id), None)
+    # It is made anew each time, and so its own.
+    return _Reaction(restore, lambda _, event, stream_id: restore(event, stream_id), None, None)
 
 
 def _maker(aggregate: type, handler: Handler) -> _First:

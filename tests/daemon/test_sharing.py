@@ -2,7 +2,7 @@
 
 from collections import Counter
 from contextlib import asynccontextmanager
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import attrs
 import pytest
@@ -27,6 +27,38 @@ class Other:
 
 @attrs.frozen
 class Rare:
+    pass
+
+
+@attrs.frozen
+class Begun:
+    tags: list[str]
+
+
+@attrs.frozen
+class Tagged:
+    tag: str
+
+
+@attrs.define
+class First:
+    id: UUID
+    tags: list[str] = attrs.field(factory=list)
+
+    def apply(self, begun: Begun) -> None:
+        self.tags = begun.tags
+
+    def apply_tagged(self, tagged: Tagged) -> None:
+        self.tags.append(tagged.tag)
+
+
+@attrs.define
+class Second(First):
+    pass
+
+
+@attrs.define
+class Third(First):
     pass
 
 
@@ -355,3 +387,16 @@ async def test_at_most_max_commits_pages_are_committed_at_once(store, make_recor
         gate.set()
         await daemon.wait_for_non_stale_results(timeout=30)
     assert max(most) == 2
+
+
+async def test_what_a_document_takes_of_a_shared_event_is_its_own(store):
+    views = (First, Second, Third)
+    for view in views:
+        store.options.projections.aggregate_streams_with(view)
+    stream = uuid4()
+    async with store.session() as session:
+        session.events.append(stream, Begun(["a"]), Tagged("b"))
+        await session.save_changes()
+    async with running(store):
+        session = store.session()
+        assert [(await session.load(view, stream)).tags for view in views] == [["a", "b"]] * 3
