@@ -70,7 +70,8 @@ class DaemonSettings:
         pages_ahead: pages that a shard reads ahead of the one being applied, at least 1; at the
             tail, where there is less than a whole page to read, it reads on after the commit.
         page_bytes: most bytes of JSON that a page has, beside `AsyncOptions.page_size` events; one
-            event that is larger comes alone. What a shard holds at most is some five pages.
+            event that is larger comes alone. What a shard holds at most is some five pages, some
+            eight if it does nothing but fold.
         span_bytes: bytes of JSON that a shard gathers at most, of documents that several pages
             wrote, before it commits them together; only where a projection does nothing but fold.
         held_bytes: bytes of JSON that such a shard keeps, of documents that it has committed, while
