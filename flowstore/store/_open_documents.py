@@ -21,6 +21,9 @@ _AS_OBJECT: Final = 1_000
 """Bytes that a document takes as an object, beside as many as its text has."""
 _SAMPLES: Final = 4
 """Documents that are written for their size alone, of those that pages have stored."""
+_LITTLE: Final = 64 * 1024
+_FEW: Final = 250
+"""Bytes that events said, and documents stored for them, that nothing is written for: a page's at the tail."""
 
 
 @attrs.define(eq=False)
@@ -51,6 +54,11 @@ class Shelf:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def unweighed(self) -> int:
+        """How often documents were stored since they were weighed."""
+        return len(self._stored)
 
     def keys(self, identities: Iterable[DocumentId]) -> list[PlainKey]:
         """Give what documents are looked up by here.
@@ -140,6 +148,7 @@ class OpenDocuments:
     )
     _told: int = attrs.field(default=0, init=False)
     _grown: int = attrs.field(default=0, init=False)
+    _unweighed: int = attrs.field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Begin the part that will be written."""
@@ -179,6 +188,11 @@ class OpenDocuments:
             measure: gives a document's bytes of JSON; 0 for one that can't be written.
         """
         self._told += told
+        self._unweighed += told
+        stored = sum(shelf.unweighed for shelf in self._shelves.values())
+        if self._unweighed < _LITTLE and stored < _FEW:
+            return
+        self._unweighed = 0
         self._grown += sum(shelf.weigh(measure) for shelf in self._shelves.values())
 
     def changed(self) -> Iterator[tuple[Shelf, DocumentId, Any]]:

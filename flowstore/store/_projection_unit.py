@@ -129,7 +129,7 @@ class ProjectionUnit(DocumentSession):
             )
         written, encode = self._kept.written, self._engine.documents.codec.encode
         for number, (shelf, identity, document) in enumerate(self._kept.changed()):
-            if number % _WRITTEN_AT_ONCE == 0:
+            if number % _WRITTEN_AT_ONCE == _WRITTEN_AT_ONCE - 1:
                 await trio.lowlevel.checkpoint()
             place = (shelf.tenant, shelf.kind, identity)
             written.add(

@@ -192,13 +192,13 @@ async def test_what_one_event_has_put_into_many_documents_counts_before_they_are
     store, held
 ):
     documents, unit = begun(store, held)
-    notes = [Note(UUID(int=number)) for number in range(100)]
+    notes = [Note(UUID(int=number)) for number in range(300)]
     for times in (1, 2, 3):
         for note in notes:
             note.lines.append("x" * 1_000)
             unit.store(note)
         unit.weigh(1_000)
-        assert 100_000 * times <= documents.size <= 100_000 * times + 200_000
+        assert 300_000 * times <= documents.size <= 300_000 * times + 500_000
 
 
 async def test_what_was_read_counts_and_what_can_not_be_written_yet_does_no_harm(store, held):
