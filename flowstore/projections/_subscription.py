@@ -21,6 +21,8 @@ _Receive: TypeAlias = Callable[[ProjectionSession, list[Event]], Any]
 class Subscription:
     """Call a function with the events as they come, in the order of their sequence.
 
+    What it queues on the session happens exactly once, whatever else it does at least once.
+
     Attributes:
         source: the function.
         name: the name that progress and status go by.

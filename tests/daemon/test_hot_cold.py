@@ -4,6 +4,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from uuid import uuid4
 
 import attrs
+import psycopg
 import pytest
 import trio
 from psycopg import sql
@@ -235,6 +236,30 @@ async def test_only_who_has_the_lease_is_ended_for_its_silence(
         await holder.execute(f"select pg_advisory_unlock{lock}")
         await until_running(daemon, until)
         await former.execute("select 1")
+
+
+async def test_an_owner_is_ended_by_its_number_and_the_time_of_its_start(store, schema, pg_dsn):
+    """Numbers of processes come again: somebody else may have that of one that was silent."""
+    lock = f"({schema}.lock_space('shard'), hashtext('recorder'))"
+    began = "(select backend_start from pg_stat_activity where pid = pg_backend_pid())"
+    take = f"select taken, ended from {schema}.take_shard('recorder', 60)"
+
+    async def taking():
+        async with store.connection() as connection:
+            return await (await connection.execute(take.encode())).fetchone()
+
+    async with await Connection.connect(pg_dsn) as holder:
+        await holder.execute(f"select pg_advisory_lock{lock}")
+        await holder.execute(
+            f"insert into {schema}.shard_owners select 'recorder', 1, pid,"
+            " backend_start - interval '1 day', application_name, now() - interval '1 hour'"
+            " from pg_stat_activity where pid = pg_backend_pid()"
+        )
+        assert await taking() == (False, False)
+        await holder.execute(f"update {schema}.shard_owners set backend_start = {began}")
+        assert await taking() == (False, True)
+        with pytest.raises(psycopg.OperationalError):
+            await holder.execute("select 1")
 
 
 async def test_a_rewind_by_the_cold_daemon_reaches_an_idle_owner(store, recorder, table):

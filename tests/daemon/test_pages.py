@@ -1,11 +1,13 @@
 """Events reach a projection in pages; progress covers them without gaps."""
 
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import attrs
 import pytest
 
-from flowstore.projections import AsyncOptions
+from flowstore.daemon import open_store
+from flowstore.projections import AsyncOptions, Lifecycle
+from flowstore.store import StoreOptions
 
 
 @attrs.frozen
@@ -189,3 +191,38 @@ async def test_a_new_version_begins_at_the_beginning_and_leaves_the_old_alone(
         await daemon.wait_for_non_stale_results()
     assert len(changed.calls) == 1
     assert await table.sequences(store) == [1]
+
+
+@attrs.define
+class Total:
+    id: UUID
+    number: int = 0
+    seen: list[int] = attrs.field(factory=list)
+
+    def apply(self, counted: Counted) -> None:
+        self.number += counted.by
+        self.seen.append(counted.by)
+
+
+async def test_one_that_ran_inline_goes_on_in_the_daemon_where_it_was(opening):
+    """What it has written stays, and what comes is added once, whoever appends it."""
+    stream = uuid4()
+    async with opening() as store:
+        schema = store.options.schema
+        store.options.projections.aggregate_streams_with(Total, lifecycle=Lifecycle.INLINE)
+    options = StoreOptions(schema=schema)
+    options.projections.aggregate_streams_with(
+        Total, async_options=AsyncOptions(start_from="inline")
+    )
+    async with open_store(store.dsn, store.options) as inline:
+        await append(inline, Counted(1), Counted(2), stream_id=stream)
+    async with open_store(store.dsn, options) as store:
+        async with store.build_projection_daemon() as daemon:
+            await daemon.start_all()
+            await daemon.wait_for_non_stale_results(timeout=10)
+            assert await store.session().load(Total, stream) == Total(stream, 3, [1, 2])
+            await append(store, Counted(3), stream_id=stream)
+            await daemon.wait_for(Total, 3)
+        await append(store, Counted(4), stream_id=stream)
+        await run_to_the_end(store)
+        assert await store.session().load(Total, stream) == Total(stream, 10, [1, 2, 3, 4])

@@ -24,3 +24,18 @@ def test_every_guarantee_names_a_test():
     rows = re.findall(r"^\| G\d \|.*$", PAGE, re.MULTILINE)
     assert len(rows) == 7
     assert all("::test_" in row for row in rows)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "the mark is `max(sequence)`",
+        "progress in a second transaction",
+        "no floor guards a commit",
+        "no epoch guards a commit",
+        "notification without polling",
+    ],
+)
+def test_a_wrong_design_is_named_with_the_test_that_catches_it(broken):
+    [row] = re.findall(rf"^\| {re.escape(broken)} \|.*$", PAGE, re.MULTILINE)
+    assert "::test_" in row.split("|")[3]

@@ -6,16 +6,19 @@ import random
 import signal
 import subprocess
 import time
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
+import attrs
+import psycopg
 import pytest
 import trio
 from psycopg import sql
 
-from flowstore import DatabaseUnavailableError
+from flowstore import DatabaseError, DatabaseUnavailableError, open_store
 from flowstore.postgres import Connection
-from flowstore.postgres._cluster import server_user
+from flowstore.postgres._binaries import binaries_for
+from flowstore.postgres._cluster import command_line, server_user
 
 LOG = logging.getLogger("faults")
 HOW = {"immediate": signal.SIGQUIT, "fast": signal.SIGINT}
@@ -277,3 +280,53 @@ async def test_a_lock_that_is_held_for_long_is_told(victim, dsn):
             await at.tells("recorder 7", "applying the page")
         await at.goes_on()
         (await at.end()).check()
+
+
+# -- a replica ------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def as_replica(server):
+    """Start a server that was stopped as one that waits for another's log."""
+    home = server.lease.home
+    (home.data / "standby.signal").touch()
+    user = server_user()
+    if user is not None:
+        os.chown(home.data / "standby.signal", *user)
+    command = command_line(home, await binaries_for(home.data), {"fsync": False})
+    changed = {} if user is None else {"user": user[0], "group": user[1], "extra_groups": []}
+    process = await trio.lowlevel.open_process(
+        command, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **changed
+    )
+    try:
+        with trio.fail_after(60):
+            while True:
+                with suppress(psycopg.OperationalError):
+                    async with await Connection.connect(server.dsn) as connection:
+                        cursor = await connection.execute("select pg_is_in_recovery()")
+                        assert await cursor.fetchone() == (True,)
+                        break
+                await trio.sleep(0.05)
+        yield
+    finally:
+        process.send_signal(signal.SIGQUIT)
+        await process.wait()
+
+
+async def test_a_replica_is_refused_the_mark_and_a_daemon_says_so(victim, server):
+    """What it shows of appends under way is nothing to go by."""
+    await victim.prepare(server.dsn)
+    await server.stop(signal.SIGINT)
+    options = attrs.evolve(victim.make_options(), auto_create="none")
+    async with as_replica(server), open_store(server.dsn, options) as store:
+        with pytest.raises(
+            DatabaseError, match="can't be told on a replica: connect to the primary"
+        ):
+            await store.high_water()
+        async with store.build_projection_daemon(victim.SETTINGS) as daemon:
+            await daemon.start_all()
+            with trio.fail_after(30):
+                while not all(each.reason for each in daemon.statuses()):  # noqa: ASYNC110 - as a user looks
+                    await trio.sleep(0.02)
+            for status in daemon.statuses():
+                assert "replica" in status.reason or "read-only" in status.reason, status
