@@ -1,11 +1,13 @@
 """What simulations lean on in trio's inside. Red here: trio has changed, and has to be looked at."""
 
+from pathlib import Path
 from random import Random
 
 import pytest
 import trio
 from trio._core import _run
 
+import flowstore
 from flowstore.testing import NotDeterministicError
 from flowstore.testing._determinism import Schedule, check_trio, run_seeded
 
@@ -33,6 +35,13 @@ def steps_of(seed):
 
 def test_this_trio_has_what_is_needed():
     check_trio()
+
+
+def test_it_is_leaned_on_in_one_module():
+    """Where trio changes its inside, there is one place to look at."""
+    room = Path(flowstore.__file__).parent
+    leaning = [path.name for path in room.rglob("*.py") if "trio._" in path.read_text("utf-8")]
+    assert leaning == ["_determinism.py"]
 
 
 @pytest.mark.parametrize("name", ["_ALLOW_DETERMINISTIC_SCHEDULING", "_r", "GLOBAL_RUN_CONTEXT"])

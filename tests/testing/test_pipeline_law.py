@@ -5,7 +5,7 @@ import re
 import attrs
 import pytest
 import trio
-from hypothesis import find, settings
+from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 from flowstore.blocks import (
@@ -105,6 +105,18 @@ def test_a_block_that_is_hasty_is_found_among_drawn_ones():
 def test_a_drawn_graph_tells_itself_in_a_line():
     kinds = find(pipelines(), lambda drawn: len(drawn.stages) == 2, settings=HUNDRED)
     assert str(kinds) == "buffer(1, 1) -> buffer(1, 1)"
+
+
+def test_graphs_of_every_kind_of_block_are_drawn():
+    drawn = set()
+
+    @settings(HUNDRED, phases=[Phase.generate])
+    @given(pipelines())
+    def look(pipeline):
+        drawn.update(stage.kind for stage in pipeline.stages)
+
+    look()
+    assert drawn == {"buffer", "transform", "keyed", "batch", "stream", "split"}
 
 
 async def test_an_async_test_may_ask_too():

@@ -41,6 +41,7 @@ class Nemesis:
     Attributes:
         is_down: whether the database restarts.
         is_over: whether there is peace: nothing fails and nothing takes long any more.
+        peace: set once there is.
         done: how often each kind of trouble came.
     """
 
@@ -52,6 +53,7 @@ class Nemesis:
     _fork: Callable[[], None]
     is_down: bool = attrs.field(default=False, init=False)
     is_over: bool = attrs.field(default=False, init=False)
+    peace: trio.Event = attrs.field(factory=trio.Event, init=False)
     done: Counter[str] = attrs.field(factory=Counter[str], init=False)
     _armed: list[_Fault] = attrs.field(factory=list[_Fault], init=False)
     _frozen: list[Process] = attrs.field(factory=list[Process], init=False)
@@ -141,6 +143,7 @@ class Nemesis:
     def make_peace(self) -> None:
         """Have everything work from now on, and who stood still go on."""
         self.is_over, self.is_down = True, False
+        self.peace.set()
         self._armed.clear()
         for process in self._frozen:
             self._processes.thaw(process)

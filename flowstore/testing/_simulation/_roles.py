@@ -82,7 +82,13 @@ async def run_daemon(
 
 
 async def run_writer(
-    writer: Writer, process: Process, scenario: Scenario, turns: list[int], trace: Trace
+    writer: Writer,
+    process: Process,
+    scenario: Scenario,
+    turns: list[int],
+    trace: Trace,
+    *,
+    peace: trio.Event,
 ) -> None:
     """Take the turns that are left, spread over the time that the trouble lasts.
 
@@ -92,11 +98,13 @@ async def run_writer(
         scenario: what is to be done.
         turns: those that are left; one that was begun is over, also for a process that was killed.
         trace: is told of what fails.
+        peace: once it is there, nobody waits for anything to happen.
     """
     draw = writer.random
     while turns:
         turns.pop()
-        await trio.sleep(draw.uniform(0, 2 * scenario.duration / scenario.turns))
+        with trio.move_on_after(draw.uniform(0, 2 * scenario.duration / scenario.turns)):
+            await peace.wait()
         process.may_abort = draw.random() < scenario.aborts
         try:
             if scenario.write is not None:

@@ -119,7 +119,8 @@ class World:
         async def write(process: Process) -> None:
             writer = Writer(name, self.common, draw, streams, recorded)
             self.writers.append(writer)
-            await run_writer(writer, process, self.scenario, turns, self.trace)
+            peace = self.nemesis.peace
+            await run_writer(writer, process, self.scenario, turns, self.trace, peace=peace)
 
         while turns:
             await self.processes.spawn(name, "writer", write).ended.wait()
