@@ -8,6 +8,7 @@ import attrs
 import trio
 
 from flowstore.daemon._applier import Applier
+from flowstore.daemon._course import Course
 from flowstore.daemon._estimate import Running
 from flowstore.daemon._flow import Flow, Leg, Pages
 from flowstore.daemon._mark import FreshMarks
@@ -67,7 +68,7 @@ class Filling:
             rebuilding=True,
             on_error=shadow.projection.async_options.on_rebuild_error,
         )
-        await flow.run(leg)
+        await Course(flow).run(leg)
 
     def applier(
         self, target: Target, projection: IProjection, claim: Claim, running: Running

@@ -12,17 +12,15 @@ import trio
 
 from flowstore.blocks import ActionBlock, Network, SourceBlock, pipe
 from flowstore.daemon._applier import Applier
-from flowstore.daemon._groups import bare
 from flowstore.daemon._mark import Marks
 from flowstore.daemon._needs import Target
 from flowstore.daemon._pipeline import Fetch, group_by_stream, read_pages
 from flowstore.daemon._reasons import InHand
 from flowstore.daemon._retrying import Patience
 from flowstore.daemon._settings import DaemonSettings
-from flowstore.daemon._spans import Folding, SpanFailedError, failed_span
-from flowstore.errors import ProgressConflictError
+from flowstore.daemon._spans import Folding
 from flowstore.events import EventBatch, EventPage
-from flowstore.projections import IProjection, only_folds, produced_by
+from flowstore.projections import IProjection, only_folds, produced_by, shard_name
 from flowstore.store import Claim, HeldDocuments, ProjectionUnit
 
 __all__ = ["Flow", "Leg", "Pages"]
@@ -109,65 +107,23 @@ class Flow:
             network.add(pipe(source, folding.block(), commit))
         return source
 
-    async def run(self, leg: Leg) -> None:
-        """Run to a leg's ceiling; pages that fail together are applied one by one.
+    async def settle(self, ceiling: int, *, rebuilding: bool) -> bool:
+        """Call what waits for a commit that was given up, and that was carried out nevertheless.
 
-        Raises:
-            Exception: what the projection raised, as `EventFailedError`; trouble with the database.
+        Tells whether there was an attempt to commit up to that ceiling. After it no attempt made
+        before can be carried out any more: it would find another floor.
         """
-        whole = leg.ceiling
-        while failed := await self._run(leg):
-            self.log.info("%s; applying them one by one", failed)
-            await self._run(await self._onward(leg, ceiling=failed.ceiling, careful=True))
-            leg = await self._onward(leg, ceiling=whole, careful=False)
-
-    async def _run(self, leg: Leg) -> SpanFailedError | None:
-        while True:
-            try:
-                async with Network(name=self.projection.name) as network:
-                    self.assemble(network, leg)
-            except Exception as error:  # noqa: BLE001  raised again but for a span that failed
-                late = await self.resumed(leg, error)
-                if late is None:
-                    return failed_span(error)
-                leg = late
-            else:
-                return None
-
-    async def _onward(self, leg: Leg, *, ceiling: float, careful: bool) -> Leg:
-        leg = await self.after(leg, ceiling=ceiling, careful=careful)
-        # A span may have been committed, and cancelled before it could say so.
-        self.committed(leg.claim.sequence)
-        return leg
-
-    async def after(self, leg: Leg, *, ceiling: float, careful: bool) -> Leg:
-        """Make the leg that goes on where the shard stands now.
-
-        What was written to its documents beside its pages is seen by that: nothing is held yet.
-        """
-        standing = await self._standing()
-        claim = attrs.evolve(leg.claim, sequence=standing.sequence, edits=standing.edits)
-        return attrs.evolve(leg, claim=claim, ceiling=ceiling, careful=careful)
-
-    async def resumed(self, leg: Leg, error: Exception) -> Leg | None:
-        """Make the leg that goes on after a commit of this owner's that came late, if it was that.
-
-        It was given up, and carried out after it was looked where the shard stands; so what was
-        done since then was refused. Anybody else would have another epoch.
-        """
-        if not isinstance(bare(error), ProgressConflictError):
-            return None
-        standing = await self._standing()
-        if standing.epoch != leg.claim.epoch or standing.sequence not in self._unknown:
-            return None
-        self.log.info("a commit up to %s was carried out late: %s", standing.sequence, bare(error))
+        unit = self._unknown.get(ceiling)
         self._unknown.clear()
-        self.committed(standing.sequence)
-        return attrs.evolve(leg, claim=standing)
-
-    async def _standing(self) -> Claim:
-        work = partial(self.store.standing, self.projection)
-        return await self.patience.attempt("reading the shard's progress", work)
+        if unit is not None and not rebuilding:
+            try:
+                await self.store.call_after_commit(unit)
+            except Exception:
+                self.log.exception(
+                    "shard %r: what waited for a commit failed after it",
+                    shard_name(self.projection),
+                )
+        return unit is not None
 
     def _folding(self, leg: Leg) -> Folding:
         types = frozenset(produced_by(self.projection))

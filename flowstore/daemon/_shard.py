@@ -3,12 +3,12 @@
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import trio
 
-from flowstore.blocks import Network, SourceBlock
 from flowstore.daemon._claiming import Claiming, claim_place
+from flowstore.daemon._course import Course
 from flowstore.daemon._endings import RunEndedError, ShardStoppedError
 from flowstore.daemon._flow import Flow, Leg
 from flowstore.daemon._groups import bare
@@ -19,13 +19,9 @@ from flowstore.daemon._replaying import replaying
 from flowstore.daemon._retrying import Patience
 from flowstore.daemon._settings import DaemonSettings
 from flowstore.daemon._sharing import SharedPages
-from flowstore.daemon._spans import SpanFailedError, failed_span
 from flowstore.daemon._status import ShardState, ShardStatus
 from flowstore.daemon._telling import Telling, once
 from flowstore.projections import Registration
-
-if TYPE_CHECKING:
-    from flowstore.events import EventPage
 
 __all__ = ["Shard", "ShardStoppedError"]
 
@@ -74,13 +70,11 @@ class Shard:
         self._shared = pages
         self._commits = commits
         self._telling = Telling(registration.shard, detector, changed)
-        self._source: SourceBlock[EventPage] | None = None
+        self._course: Course | None = None
         self._scope = trio.CancelScope()
         self._over = trio.Event()
         self._over.set()
-        self._work = trio.CancelScope()
         self._is_halting = False
-        self._is_finishing = False  # no further pages
         self._is_barred = False  # told to stop since a replay got its turn
         self._waiting: tuple[str, int | None] | None = None
 
@@ -123,9 +117,14 @@ class Shard:
         """Wait for the next change of progress or state."""
         await self._telling.moved()
 
+    @property
+    def _flowing(self) -> Course | None:
+        """The run of the pipeline, while there is one that can be told to finish."""
+        return self._course if self._course is not None and self._course.is_flowing else None
+
     async def look_up(self) -> int:
         """Read the committed progress, of which another process may know more."""
-        if self._source is None:
+        if self._flowing is None:
             self._telling.progress = await self._store.progress(self.registration.projection)
         return self._telling.progress
 
@@ -207,7 +206,6 @@ class Shard:
     def _begin(self, state: ShardState) -> None:
         self._over = trio.Event()
         self._scope = trio.CancelScope()
-        self._source = None
         self._is_halting = False
         self._waiting = None
         self._telling.set(state)
@@ -275,49 +273,17 @@ class Shard:
     async def _flow(
         self, leg: Leg, state: ShardState, begun: Callable[[], None] = _nothing
     ) -> None:
-        """Run the pipeline to its end; pages that fail together are applied one by one."""
-        flow, self._is_finishing = self._pipeline(), False
-        whole = leg.ceiling
-        while (failed := await self._run(flow, leg, state, begun)) and not self._is_finishing:
-            self._log.info("%s; applying them one by one", failed)
-            leg = await self._after(flow, leg, ceiling=failed.ceiling, careful=True)
-            await self._run(flow, leg, state, begun)
-            if self._is_finishing:
-                return
-            leg = await self._after(flow, leg, ceiling=whole, careful=False)
+        """Run the pipeline to its end, showing a state once it runs."""
 
-    async def _after(self, flow: Flow, leg: Leg, *, ceiling: float, careful: bool) -> Leg:
-        """Make the next leg, and tell where it begins.
+        def entered() -> None:
+            self._telling.set(state)
+            begun()
 
-        That may be beyond what was told: a span was committed while what comes after it failed, and
-        was cancelled before it could say so. Whoever waits for it to be told would wait for ever.
-        """
-        leg = await flow.after(leg, ceiling=ceiling, careful=careful)
-        self._telling.advance(leg.claim.sequence)
-        return leg
-
-    async def _run(
-        self, flow: Flow, leg: Leg, state: ShardState, begun: Callable[[], None]
-    ) -> SpanFailedError | None:
-        while True:
-            self._work = trio.CancelScope()
-            try:
-                with self._work:
-                    async with Network(name=self.name) as network:
-                        self._source = flow.assemble(network, leg)
-                        self._telling.set(state)
-                        begun()
-            except Exception as error:  # noqa: BLE001  raised again but for a span that failed
-                late = await flow.resumed(leg, error)
-                if late is None:
-                    return failed_span(error)
-                leg = late
-                if self._is_finishing:
-                    return None
-            else:
-                return None
-            finally:
-                self._source = None
+        self._course = Course(self._pipeline(), entered)
+        try:
+            await self._course.run(leg)
+        finally:
+            self._course = None
 
     def _pipeline(self) -> Flow:
         return Flow(
@@ -347,26 +313,21 @@ class Shard:
         if not self.is_running:
             return
         self.wanted = "paused"
-        if self._source is None:
+        if not (course := self._flowing):
             await self.halt()
             return
-        self._finish(self._source)
-        await self._drain(self._resting, self._work)
+        await self._drain(self._resting, course.finish())
 
     async def halt(self) -> None:
         """End the run: pages in hand are finished if that is soon, else rolled back."""
         if not self.is_running:
             return
         self._is_halting = True
-        if self._source is None:
-            self._scope.cancel()
+        if course := self._flowing:
+            course.finish()
         else:
-            self._finish(self._source)
+            self._scope.cancel()
         await self._drain(self._over.wait, self._scope)
-
-    def _finish(self, source: "SourceBlock[EventPage]") -> None:
-        self._is_finishing = True
-        source.complete()
 
     def unbar(self) -> None:
         """Forget that it was stopped: what comes next was asked for afterwards."""

@@ -360,8 +360,9 @@ async def test_a_swap_goes_on_from_a_span_that_was_cancelled(store, shadows, mon
             session.events.append(wide[place % 10], Counted(number))
         await session.save_changes()
     shadows.which, shadows.before = 0, meanwhile
-    # Five of the documents are less than that, ten are more: two pages are a span.
-    async with store.build_projection_daemon(attrs.evolve(QUICK, span_bytes=2500)) as daemon:
+    # Five of the documents, a thousand bytes and some each, are less than that, ten are more: two
+    # pages are a span.
+    async with store.build_projection_daemon(attrs.evolve(QUICK, span_bytes=7500)) as daemon:
         with trio.fail_after(PATIENCE):
             await daemon.rebuild(Total, swap=True)
     assert (shadows.happened, shadows.seen[:2]) == (1, [(0, 10), (0, 5)])
