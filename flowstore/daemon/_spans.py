@@ -29,6 +29,8 @@ _CHUNK_BYTES: Final = 4 * 1024 * 1024
 """Bytes of JSON that those have at most, beyond a page."""
 _LONGEST: Final = 1.0
 """Seconds after which a span ends: what a crash takes back, and how long nobody sees it move."""
+_LONGEST_GATHERED: Final = 3.0
+"""The same in a replay, which nobody waits for page by page: on a busy machine a second is few events."""
 _AHEAD: Final = 4
 """Pages that wait to be folded at most."""
 
@@ -171,7 +173,9 @@ class Folding:
 
     async def _is_due(self, span: "_Open") -> bool:
         """Tell whether a span is to be committed now; waits while another is, and nothing comes."""
-        is_long = trio.current_time() >= span.began + _LONGEST
+        is_long = trio.current_time() >= span.began + (
+            _LONGEST_GATHERED if self.gathers else _LONGEST
+        )
         if is_long or span.documents.size >= self.span_bytes:
             return True
         if self.gathers:

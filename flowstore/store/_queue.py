@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
-from typing import Any, LiteralString, TypeAlias
+from typing import Any, Final, LiteralString, TypeAlias
 from uuid import UUID
 
 import attrs
@@ -27,6 +27,9 @@ __all__ = [
     "StoreDocument",
     "in_batches",
 ]
+
+_AT_ONCE: Final = 2_000
+"""Documents that a statement writes at most: a server that is short of time takes long to receive more."""
 
 DocumentKey: TypeAlias = tuple[str, type, DocumentId]
 """Stored tenant, class and identity: what a document is known by."""
@@ -267,7 +270,9 @@ def _by_statement(
     for table in sorted(tables):
         in_order = sorted(tables[table], key=_identity)
         for _, run in groupby(in_order, key=_manner):
-            yield list(run)
+            same = list(run)
+            for start in range(0, len(same), _AT_ONCE):
+                yield same[start : start + _AT_ONCE]
 
 
 def _identity(operation: DocumentOperation) -> Any:

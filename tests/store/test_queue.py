@@ -111,3 +111,10 @@ def test_awkward_texts_arrive_as_they_were(admin: psycopg.Connection):
     assert admin.execute("select %s::bool[]", (_arrays.booleans([True, False]),)).fetchone() == (
         [True, False],
     )
+
+
+def test_a_statement_writes_no_more_documents_than_a_busy_server_takes_in_good_time():
+    stored = [StoreDocument("a", KINDS[0], number, None) for number in range(4_500)]
+    batches = list(in_batches(reversed(stored)))
+    assert [len(batch) for batch in batches] == [2_000, 2_000, 500]
+    assert [each for batch in batches for each in batch] == stored
