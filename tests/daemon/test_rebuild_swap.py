@@ -500,6 +500,28 @@ async def test_of_two_rebuilds_at_once_in_two_processes_the_later_one_wins(fille
     assert await leftovers(filled) == []
 
 
+@pytest.mark.parametrize("begins_again", [True, False])
+async def test_whose_tables_another_rebuild_has_taken_is_told_so(filled, begins_again):
+    """Whatever it meets first: another's epoch, or no table at all."""
+    before = await totals(filled)
+    gated = gate_of(filled, after=10)
+
+    async def rebuild():
+        async with filled.build_projection_daemon() as daemon:
+            with pytest.raises(RebuildError, match="another rebuild of it has begun"):
+                await daemon.rebuild("Total", swap=True)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rebuild)
+        await gated.gate.entered.wait()
+        await filled.rebuilding.forget_shadows(gated)
+        if begins_again:
+            await filled.rebuilding.open_shadow(gated)
+        gated.gate.opened.set()
+    assert await totals(filled) == before
+    assert await filled.progress("Total") == 30
+
+
 async def test_who_fills_a_shadow_that_another_rebuild_has_forgotten_writes_nothing(filled):
     projection = filled.options.projections.find(Total).projection
     forgotten = await filled.rebuilding.open_shadow(projection)
