@@ -151,6 +151,10 @@ async def rebuild(daemon: ProjectionDaemon) -> None:
     await daemon.rebuild(ActiveProject)
 
 
+async def rebuild_by_two(daemon: ProjectionDaemon) -> None:
+    await daemon.rebuild(ActiveProject, workers=2)
+
+
 async def run_to_the_tail(daemon: ProjectionDaemon) -> None:
     await daemon.start_all()
     await daemon.wait_for_non_stale_results()
@@ -194,6 +198,12 @@ ENTRIES = [
         "pages of 500, as many a commit as there are",
     ),
     Entry("rebuild", NAME, projecting(rebuild, wiped=False), "wiping included"),
+    Entry(
+        "rebuild",
+        "flowstore, two processes",
+        projecting(rebuild_by_two, wiped=False),
+        "beside the view that serves; their start included",
+    ),
     Entry(
         "continuous",
         NAME,
