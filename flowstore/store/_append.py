@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import chain
-from typing import Any, Final, TypeVar
+from typing import Any, Final, LiteralString, TypeVar
 
 import attrs
 
@@ -19,16 +19,21 @@ from flowstore.events import Event, StreamId
 from flowstore.store import _arrays
 from flowstore.store._queue import QueuedAppend
 
-__all__ = ["APPEND", "AppendPlan", "Appended", "plan_append", "plan_streams"]
+__all__ = ["AppendPlan", "Appended", "plan_append", "plan_streams"]
 
 _T = TypeVar("_T")
 
-APPEND: Final = (
+_APPEND: Final = (
     "select bases, sequences, appended from {schema}.append("
     "%s::text, %s::{stream_ids}, %s::text[], %s::bigint[], %s::bigint[], %s::boolean[],"
     " %s::boolean, %s::uuid[], %s::integer[], %s::bigint[], %s::text[], %s::text[],"
     " %s::timestamptz[], %s::text[], %s::text[], %s::text[],"
     " %s::text, %s::text, %s::text, %s::text)"
+)
+_APPEND_STREAM: Final = (
+    "select base, sequences, appended from {schema}.append_stream("
+    "%s::text, %s::{stream_arg}, %s::text, %s::bigint, %s::boolean, %s::boolean,"
+    " %s::uuid[], %s::text[], %s::text[], %s::text, %s::text, %s::text, %s::text)"
 )
 
 
@@ -104,16 +109,30 @@ class AppendPlan:
     """Hold one call of the append function.
 
     Attributes:
-        parameters: of `APPEND`, in order.
+        parameters: of `call`, in order.
         demands: one a stream, in the order that the call names them.
         placed: for each event its stream's index and its place among that stream's events here.
         queued: the appends, in queue order.
+        is_of_one: all events are of one stream, and have everything but their data in common.
     """
 
     parameters: tuple[Any, ...] = attrs.field(repr=False)
     demands: tuple[StreamDemand, ...]
     placed: tuple[tuple[int, int], ...]
     queued: tuple[QueuedAppend, ...]
+    is_of_one: bool = False
+
+    @property
+    def call(self) -> LiteralString:
+        """The statement that calls the function."""
+        return _APPEND_STREAM if self.is_of_one else _APPEND
+
+    def answered(self, row: Sequence[Any]) -> list[list[Event]]:
+        """Give the events their places, as the function's row says."""
+        if self.is_of_one:
+            base, sequences, at = row
+            return self.recorded(Appended((base,), sequences, at))
+        return self.recorded(Appended(*row))
 
     def recorded(self, answer: Appended) -> list[list[Event]]:
         """Give the events their places: one list for each append."""
@@ -171,6 +190,10 @@ def plan_append(
         InvalidEventError: an event can't be stored.
     """
     in_order, placed = plan_streams(appends)
+    if len(in_order) == 1 and placed:
+        shorter = _of_one_stream(appends, in_order[0], codec, must_exist=must_exist)
+        if shorter is not None:
+            return AppendPlan((tenant, *shorter), in_order, placed, tuple(appends), is_of_one=True)
     parameters = (
         tenant,
         *_stream_parameters(in_order, text_ids=text_ids),
@@ -181,7 +204,7 @@ def plan_append(
 
 
 def plan_streams(
-    appends: Iterable[QueuedAppend],
+    appends: Sequence[QueuedAppend],
 ) -> tuple[tuple[StreamDemand, ...], tuple[tuple[int, int], ...]]:
     """Gather what a commit's appends together ask of each stream.
 
@@ -193,6 +216,11 @@ def plan_streams(
         StreamCollisionError: a stream is started after it was appended to in the same commit.
         ConcurrencyError: two appends of this commit expect versions that can't both be.
     """
+    if len(appends) == 1:
+        (queued,) = appends
+        demand = StreamDemand(queued.action.stream_id)
+        demand.take(queued)
+        return (demand,), tuple([(0, place) for place in range(1, demand.added + 1)])
     found: dict[StreamId, tuple[int, StreamDemand]] = {}
     placed: list[tuple[int, int]] = []
     for queued in appends:
@@ -205,6 +233,40 @@ def plan_streams(
         demand.take(queued)
         placed += [(index, place) for place in range(first, demand.added + 1)]
     return tuple([demand for _, demand in found.values()]), tuple(placed)
+
+
+def _of_one_stream(
+    appends: Sequence[QueuedAppend], demand: StreamDemand, codec: EventCodec, *, must_exist: bool
+) -> tuple[Any, ...] | None:
+    """Give the parameters of the shorter call; None where the events differ in more than data."""
+    events = appends[0].action.events
+    if len(appends) > 1:
+        events = tuple(chain.from_iterable(append.action.events for append in appends))
+    if any(any(append.timestamps) for append in appends):
+        return None
+    first = events[0]
+    if len(events) > 1 and any(
+        event.headers != first.headers
+        or event.correlation_id != first.correlation_id
+        or event.causation_id != first.causation_id
+        for event in events
+    ):
+        return None
+    stream_id = demand.stream_id
+    return (
+        stream_id if isinstance(stream_id, str) else stream_id.hex,
+        demand.stream_type,
+        None if demand.base is None else str(demand.base),
+        "t" if demand.starts else "f",
+        "t" if must_exist else "f",
+        _arrays.uuids([event.id for event in events]),
+        _arrays.texts([event.type_name for event in events]),
+        _arrays.texts([codec.encode(event.data) for event in events]),
+        codec.encode_headers(first.headers) if first.headers else None,
+        first.correlation_id,
+        first.causation_id,
+        first.user_name,
+    )
 
 
 def _stream_parameters(demands: Sequence[StreamDemand], *, text_ids: bool) -> Iterable[str]:

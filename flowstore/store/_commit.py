@@ -15,7 +15,7 @@ from flowstore.errors import (
 )
 from flowstore.events import Event
 from flowstore.postgres import Connection, translate_errors
-from flowstore.store._append import APPEND, Appended, AppendPlan, plan_append
+from flowstore.store._append import AppendPlan, plan_append
 from flowstore.store._engine import Engine
 from flowstore.store._inline import apply_inline
 from flowstore.store._locks import HeldLocks
@@ -102,8 +102,9 @@ class Commit:
                 appends = without_repeats(without_doubles(appends, self.engine.codec), found)
             else:
                 break
-        with translate_errors():
-            await self.locks.commit()
+        if self.locks.connection is not None:
+            with translate_errors():
+                await self.locks.commit()
         if repeated is None:  # nothing was left out
             for queued, events in zip(self.queue.appends, written, strict=True):
                 queued.action.settle(events)
@@ -137,7 +138,8 @@ class Commit:
 
     async def _write(self, appends: Sequence[QueuedAppend]) -> tuple[Written, Callbacks]:
         plan = self._plan(appends) if appends else None
-        await see_to_tables(self.engine, self.queue.operations)
+        if self.queue.operations:
+            await see_to_tables(self.engine, self.queue.operations)
         refused = refused_commits(plan, self.queue.operations, self.engine.catalogue)
         with translate_errors(), refused:
             async with self.locks.lend() as connection:
@@ -158,15 +160,16 @@ class Commit:
         )
 
     def _append(self, plan: AppendPlan) -> Statement:
-        return Statement(self.engine.sql.statement(APPEND), plan.parameters)
+        return Statement(self.engine.sql.statement(plan.call), plan.parameters)
 
     async def _write_at_once(self, connection: Connection, plan: AppendPlan | None) -> Written:
         statements = [] if plan is None else [self._append(plan)]
-        statements += operation_statements(self.engine, self.queue.operations)
+        if self.queue.operations:
+            statements += operation_statements(self.engine, self.queue.operations)
         if not statements:
             return []
         rows = await run_as_one(connection, statements)
-        return [] if plan is None else plan.recorded(Appended(*(rows[0] or ())))
+        return [] if plan is None else plan.answered(rows[0] or ())
 
     async def _write_in_order(
         self, connection: Connection, plan: AppendPlan | None
@@ -177,7 +180,7 @@ class Commit:
         if plan is not None:
             append = self._append(plan)
             cursor = await connection.execute(append.query, append.parameters, binary=True)
-            recorded = plan.recorded(Appended(*(await cursor.fetchone() or ())))
+            recorded = plan.answered(await cursor.fetchone() or ())
             events = list(chain.from_iterable(recorded))
             lend = lend_again(connection)
             unit = ProjectionUnit(self.engine, self.tenant, queue.copy(), lend=lend)

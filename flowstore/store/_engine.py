@@ -12,7 +12,7 @@ from flowstore.events import StreamId
 from flowstore.store._document_types import DocumentType, DocumentTypes
 from flowstore.store._documents import DocumentSql
 from flowstore.store._flat_tables import FlatTables
-from flowstore.store._ids import new_event_id
+from flowstore.store._ids import new_event_id, new_event_uuids
 from flowstore.store._keeping import Keep, keep_nothing
 from flowstore.store._names import check_event_text, stored_tenant
 from flowstore.store._options import StoreOptions
@@ -57,6 +57,12 @@ class Engine:
     def has_text_ids(self) -> bool:
         """Whether streams are known by text."""
         return self.options.stream_identity == "string"
+
+    def new_ids(self, count: int) -> list[UUID]:
+        """Draw identities for so many events."""
+        if self.new_id is new_event_id:
+            return new_event_uuids(count)
+        return [self.new_id() for _ in range(count)]
 
     def tenant(self, tenant_id: str | None) -> str:
         """Give the tenant column's value.

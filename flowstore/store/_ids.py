@@ -5,7 +5,7 @@ import time
 from typing import Final
 from uuid import UUID
 
-__all__ = ["event_id_at", "new_event_id", "new_event_ids"]
+__all__ = ["event_id_at", "new_event_id", "new_event_ids", "new_event_uuids"]
 
 _MARKS: Final = (0x7 << 76) | (0x2 << 62)
 """The bits that say version 7, and which variant of UUIDs."""
@@ -21,6 +21,13 @@ def new_event_id() -> UUID:
     are kept in hand: a process that forks would give the same identities as its child.
     """
     return event_id_at(time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10), "big"))
+
+
+def new_event_uuids(count: int) -> list[UUID]:
+    """Draw so many identities at once, of one millisecond."""
+    if count == 1:
+        return [new_event_id()]
+    return [UUID(int=int.from_bytes(drawn, "big")) for drawn in new_event_ids(count)]
 
 
 def event_id_at(milliseconds: int, bits: int) -> UUID:

@@ -61,26 +61,32 @@ def new_events(
     check_event_text(correlation_id, "correlation_id")
     check_event_text(marks.causation_id, "causation_id")
 
-    def envelope(data: Any, event_id: UUID | None = None) -> Event:
+    headers: Mapping[str, Any] = marks.headers if kept.headers else {}
+    correlation_id = correlation_id if kept.correlation_id else None
+    causation_id = marks.causation_id if kept.causation_id else None
+    user_name = marks.user_name if kept.user_name else None
+    name_of = engine.codec.name_of
+
+    def envelope(data: Any, event_id: UUID) -> Event:
         return Event(
             data=data,
             sequence=0,
-            id=event_id or engine.new_id(),
+            id=event_id,
             stream_id=stream_id,
             version=0,
-            type_name=engine.codec.name_of(data),
+            type_name=name_of(data),
             timestamp=now,
-            headers=dict(marks.headers) if kept.headers else {},
-            correlation_id=correlation_id if kept.correlation_id else None,
-            causation_id=marks.causation_id if kept.causation_id else None,
+            headers=dict(headers),
+            correlation_id=correlation_id,
+            causation_id=causation_id,
             tenant_id=tenant_id,
-            user_name=marks.user_name if kept.user_name else None,
+            user_name=user_name,
         )
 
-    def with_its_own(new: NewEvent) -> Event:
+    def with_its_own(new: NewEvent, drawn: UUID) -> Event:
         check_event_text(new.correlation_id, "correlation_id")
         check_event_text(new.causation_id, "causation_id")
-        event = envelope(new.data, new.id)
+        event = envelope(new.data, new.id or drawn)
         return attrs.evolve(
             event,
             timestamp=new.timestamp or now,
@@ -91,8 +97,8 @@ def new_events(
 
     # A value alone needs no NewEvent around it; that would refuse only what is an envelope already.
     return [
-        with_its_own(value if isinstance(value, NewEvent) else NewEvent(value))
+        with_its_own(value if isinstance(value, NewEvent) else NewEvent(value), drawn)
         if isinstance(value, (NewEvent, Event))
-        else envelope(value)
-        for value in values
+        else envelope(value, drawn)
+        for value, drawn in zip(values, engine.new_ids(len(values)), strict=True)
     ]

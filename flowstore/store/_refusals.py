@@ -1,8 +1,8 @@
 """What the database refuses an append for, as errors of flowstore."""
 
 import json
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Iterable
+from types import TracebackType
 from typing import Any, Final
 
 import psycopg
@@ -43,18 +43,10 @@ def facts_of(error: psycopg.Error) -> dict[str, Any]:
     return json.loads(error.diag.message_detail or "{}")
 
 
-@contextmanager
-def refused_commits(
-    plan: AppendPlan | None, operations: Iterable[Operation], kinds: Iterable[DocumentType]
-) -> Generator[None]:
+class refused_commits:  # noqa: N801 - used as a verb: `with refused_commits(...):`
     """Turn what our SQL refuses a commit for into errors about its streams and documents.
 
-    Everything else passes through as it is.
-
-    Args:
-        plan: the commit's events.
-        operations: the commit's other writes.
-        kinds: the document types that are known.
+    Everything else passes through as it is. A class, because every commit passes through.
 
     Raises:
         StreamCollisionError: a stream that was to be started exists.
@@ -65,16 +57,38 @@ def refused_commits(
         InvalidEventError: the database can't hold an event's JSON.
         InvalidDocumentError: another document has what a unique index allows one of.
     """
-    try:
-        yield
-    except psycopg.Error as error:
-        refusal = _refused_append(plan, error) if plan else None
-        refusal = refusal or _refused_document(operations, error)
-        refusal = refusal or _refused_compaction(operations, error)
-        refusal = refusal or not_unique(kinds, error)
-        if refusal is None:
-            raise
-        raise refusal from error
+
+    __slots__ = ("_kinds", "_operations", "_plan")
+
+    def __init__(
+        self,
+        plan: AppendPlan | None,
+        operations: Iterable[Operation],
+        kinds: Iterable[DocumentType],
+    ) -> None:
+        """Take the commit's events and other writes, and the document types that are known."""
+        self._plan = plan
+        self._operations = operations
+        self._kinds = kinds
+
+    def __enter__(self) -> None:
+        """Begin the block."""
+
+    def __exit__(
+        self,
+        _: type[BaseException] | None,
+        error: BaseException | None,
+        __: TracebackType | None,
+    ) -> None:
+        """End the block."""
+        if not isinstance(error, psycopg.Error):
+            return
+        refusal = _refused_append(self._plan, error) if self._plan else None
+        refusal = refusal or _refused_document(self._operations, error)
+        refusal = refusal or _refused_compaction(self._operations, error)
+        refusal = refusal or not_unique(self._kinds, error)
+        if refusal is not None:
+            raise refusal from error
 
 
 def _refused_append(plan: AppendPlan, error: psycopg.Error) -> FlowstoreError | None:
