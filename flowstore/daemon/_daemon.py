@@ -60,6 +60,7 @@ class ProjectionDaemon:
         self.durability_warnings: tuple[str, ...] = ()
         loads = trio.CapacityLimiter(settings.max_loads)
         self._pages = SharedPages(store, settings.page_bytes, loads)
+        detector.look = self._pages.look
         commits = trio.CapacityLimiter(settings.max_commits)
         self._shards = {
             registration.shard: Shard(

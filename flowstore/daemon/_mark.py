@@ -14,6 +14,7 @@ from flowstore.daemon._settings import DaemonSettings
 __all__ = ["Detector", "FreshMarks", "Marks", "Unhurried"]
 
 _Call: TypeAlias = Callable[[], None]
+_Look: TypeAlias = Callable[[int, float], Awaitable[int]]
 
 
 class Marks(Protocol):
@@ -94,6 +95,7 @@ class Detector:
     Attributes:
         mark: the sequence that may be read up to; 0 before the first look.
         changed: called when the mark has risen, and when why it doesn't is another.
+        look: asks the store, given the mark so far and the leading edge's seconds.
     """
 
     def __init__(self, store: EventFeed, settings: DaemonSettings, log: logging.Logger) -> None:
@@ -109,6 +111,7 @@ class Detector:
         self._trouble = ""
         self.mark = 0
         self.changed: _Call = _nothing
+        self.look: _Look = self._ask
 
     async def above(self, sequence: int) -> int:
         """Wait for a mark above a sequence."""
@@ -183,9 +186,10 @@ class Detector:
 
     async def _look(self) -> int:
         with self._in_hand.doing("the database has not told the high-water mark"):
-            return await self._store.high_water(
-                leading_edge_buffer=self._settings.leading_edge_buffer
-            )
+            return await self.look(self.mark, self._settings.leading_edge_buffer)
+
+    async def _ask(self, _: int, leading_edge_buffer: float) -> int:
+        return await self._store.high_water(leading_edge_buffer=leading_edge_buffer)
 
 
 async def _wait_for_more(store: EventFeed, heard: int, seconds: float) -> None:

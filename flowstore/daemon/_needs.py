@@ -44,6 +44,19 @@ class EventFeed(Protocol):
         """Give the sequence at or below which nothing unseen can still appear."""
         ...
 
+    async def look(
+        self,
+        floor: int,
+        *,
+        leading_edge_buffer: float = 0.0,
+        types: Sequence[type] = (),
+        limit: int = 500,
+        max_bytes: int | None = None,
+        include_archived: bool = False,
+    ) -> tuple[int, EventPage]:
+        """Give what `high_water` gives, and what `fetch_page` gives above a floor up to there."""
+        ...
+
     async def highest_sequence(self) -> int:
         """Give the sequence of the last event that is visible."""
         ...

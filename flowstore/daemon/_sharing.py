@@ -194,6 +194,57 @@ class SharedPages:
             # It may be about a type that only another wants.
             return await self._fetch(reader.wants, floor, mark)
 
+    async def look(self, mark: int, leading_edge_buffer: float) -> int:
+        """Give the high-water mark; where shards stand at the last one, with what comes next for them.
+
+        They find it as any page that somebody has fetched.
+
+        Args:
+            mark: the last one that was told.
+            leading_edge_buffer: as `EventStore.high_water` takes it.
+
+        Raises:
+            DatabaseError: PostgreSQL refused, or can't be reached.
+        """
+        wants = self._wanted_above(mark)
+        if wants is None:
+            return await self._store.high_water(leading_edge_buffer=leading_edge_buffer)
+        self._begun += 1
+        number, since = self._begun, trio.current_time()
+        try:
+            risen, page = await self._store.look(
+                mark,
+                leading_edge_buffer=leading_edge_buffer,
+                types=wants.types,
+                limit=wants.page_size,
+                max_bytes=self._page_bytes,
+                include_archived=wants.include_archived,
+            )
+        except Exception as error:
+            if is_passing(error):
+                raise
+            # Whatever is wrong with the page is for those to find who want it; the others go on.
+            return await self._store.high_water(leading_edge_buffer=leading_edge_buffer)
+        if risen > mark:
+            shared = _Shared(wants, mark, risen, number, since, page)
+            shared.done.set()
+            self._shared.append(shared)
+            self.tidy()
+        return risen
+
+    def _wanted_above(self, mark: int) -> Wants | None:
+        """Tell what those want together who have read up to a mark; None if nobody has."""
+        there = [each.wants for each in self._readers if self._is_read(each.at, mark)]
+        alike = [each for each in there if each.include_archived is there[0].include_archived]
+        return alike[0].together(alike[1:]) if alike else None
+
+    def _is_read(self, at: int, mark: int) -> bool:
+        """Tell whether the pages that are kept lead from a place to the mark."""
+        for each in self._shared:  # oldest first, and so in order
+            if each.page is not None and each.floor == at:
+                at = each.page.ceiling
+        return at == mark
+
     def tidy(self) -> None:
         """Let go of what no reader will come to, and of what is beyond the bounds."""
         last = min((reader.at for reader in self._readers), default=math.inf)

@@ -47,6 +47,10 @@ where
     and (%s or not e.archived) and not e.skipped
     and {schema}.stream_part(e.stream_id, %s) = %s
 order by e.sequence"""
+_LOOK: Final = """
+select {event_columns}, e.safe, e.ready, e.ceiling
+from {schema}.look(%s, %s, %s, %s::text[], %s, %s, %s) e
+order by e.sequence"""
 _UNFIT: Final = "FS005"
 """What the mark is refused with on a replica, and in sessions of another isolation level."""
 
@@ -105,6 +109,33 @@ class Feed:
                 rows = await cursor.fetchall()
         self._safe, ready = rows[0]
         return ready
+
+    async def look(
+        self,
+        floor: int,
+        leading_edge_buffer: float,
+        *,
+        types: Sequence[type],
+        limit: int,
+        max_bytes: int | None,
+        include_archived: bool,
+    ) -> tuple[int, EventPage]:
+        """Give the high-water mark, and the page above a floor that it allows, in one round trip."""
+        names = self._stored_names(tuple(types)) if types else None
+        query = self._engine.sql.statement(_LOOK)
+        parameters = (
+            *(self._safe, float(leading_edge_buffer)),
+            *(floor, names, include_archived, limit, max_bytes),
+        )
+        with translate_errors():
+            async with self._engine.lend() as connection, _closed_if_unfit(connection):
+                cursor = await connection.execute(query, parameters, binary=True)
+                rows = await cursor.fetchall()
+        self._safe, ready, ceiling = rows[0][-3:]
+        events = rows if rows[0][0] is not None else []
+        size = sum(map(row_size, events))
+        decoded = decode_page(self._engine.codec, events)
+        return ready, EventPage(floor, ceiling, *decoded, size=size)
 
     async def highest_sequence(self) -> int:
         """Give the highest sequence that is visible; 0 if there is none."""

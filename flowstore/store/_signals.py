@@ -22,7 +22,9 @@ __all__ = ["Signals", "Spacing"]
 
 logger = logging.getLogger("flowstore.store")
 
-_NOTIFY: Final = b"select pg_notify(%s, %s)"
+# Without waiting for the disk: a notification that a crash takes back is none that anybody waits for,
+# and its flush would stand in the way of the commits that it tells of.
+_NOTIFY: Final = b"select set_config('synchronous_commit', 'off', true), pg_notify(%s, %s)"
 
 _RETRY_AFTER: Final = 1.0
 """Seconds before a lost connection is tried again; meanwhile readers poll."""

@@ -194,6 +194,43 @@ class EventStore(StoreUpkeep):
             include_archived=include_archived,
         )
 
+    async def look(
+        self,
+        floor: int,
+        *,
+        leading_edge_buffer: float = 0.0,
+        types: Sequence[type] = (),
+        limit: int = 500,
+        max_bytes: int | None = None,
+        include_archived: bool = False,
+    ) -> tuple[int, EventPage]:
+        """Give the high-water mark with the page above a floor, in one round trip.
+
+        For whoever has read everything up to the floor and waits for what comes next.
+
+        Args:
+            floor: read after this sequence; exclusive.
+            leading_edge_buffer: as `high_water` takes it.
+            types: as `fetch_page` takes them, like those that follow.
+            limit: most events to read; at least 1.
+            max_bytes: most bytes of JSON to read; None: no bound.
+            include_archived: read events of archived streams too.
+
+        Returns:
+            What `high_water` gives, and what `fetch_page` gives up to there.
+
+        Raises:
+            DatabaseError: as `high_water` and `fetch_page` do.
+        """
+        return await self._feed.look(
+            floor,
+            leading_edge_buffer,
+            types=types,
+            limit=limit,
+            max_bytes=max_bytes,
+            include_archived=include_archived,
+        )
+
     # -- owning a shard --------------------------------------------------------------------------
 
     async def claim(self, projection: IProjection) -> Claim:

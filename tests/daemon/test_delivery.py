@@ -202,7 +202,7 @@ async def test_a_connection_ended_while_it_looks_for_the_mark_ends_nothing(
     """With a buffer the look reads the events, and waits while another locks them."""
     blocked = (
         "select pid from pg_stat_activity"
-        " where wait_event_type = 'Lock' and query like '%%high_water%%' and pid <> all (%s)"
+        " where wait_event_type = 'Lock' and query ~ 'high_water|look' and pid <> all (%s)"
     )
     settings = DaemonSettings(leading_edge_buffer=0.001)
     await append(store)

@@ -73,7 +73,7 @@ def options(options):
 
 @pytest.fixture
 def fetched(monkeypatch):
-    """The (floor, ceiling, types) of every page that was fetched of the store."""
+    """The (floor, ceiling, types) of every page that was read of the store, alone or with a mark."""
     pages = []
     fetch_page = EventStore.fetch_page
 
@@ -82,7 +82,16 @@ def fetched(monkeypatch):
         pages.append((page.floor, page.ceiling, frozenset(options["types"])))
         return page
 
+    look = EventStore.look
+
+    async def note_look(self, floor, **options):
+        mark, page = await look(self, floor, **options)
+        if mark > floor:
+            pages.append((page.floor, page.ceiling, frozenset(options["types"])))
+        return mark, page
+
     monkeypatch.setattr(EventStore, "fetch_page", note)
+    monkeypatch.setattr(EventStore, "look", note_look)
     return pages
 
 
@@ -108,7 +117,8 @@ async def test_ten_shards_at_the_tail_read_a_page_once(store, make_recorder, tab
         for _ in range(8):
             await append(store, Counted(), Other())
             await daemon.wait_for_non_stale_results(timeout=20)
-    assert Counter(floor for floor, _, _ in fetched) == Counter(range(0, 16, 2))
+    # The first may come while not every shard has begun to read.
+    assert Counter(floor for floor, _, _ in fetched if floor) == Counter(range(2, 16, 2))
     for name in names:
         assert await table.sequences(store, name) == list(range(1, 17))
 
@@ -254,6 +264,75 @@ async def test_a_page_read_in_others_steps_goes_on_to_the_mark(store, recorder, 
     assert (page.floor, page.ceiling) == (0, 6)
     assert [event.sequence for event in page.events] == [1, 2, 3, 4, 5, 6]
     assert [(floor, ceiling) for floor, ceiling, _ in fetched] == [(0, 2), (2, 3), (3, 6)]
+
+
+async def test_a_look_brings_the_page_for_all_who_have_read_up_to_the_mark(
+    store, make_recorder, fetched
+):
+    await append(store, Counted(), Counted())
+    shared = SharedPages(store, 1_000_000, trio.CapacityLimiter(1))
+    with (
+        shared.reading(make_recorder(Counted, name="one"), 2, InHand()) as one,
+        shared.reading(make_recorder(Other, name="two"), 2, InHand()) as two,
+        shared.reading(make_recorder(Rare, name="behind"), 1, InHand()),
+    ):
+        await append(store, Counted(), Other(), Rare())
+        assert await shared.look(2, 0.0) == 5
+        await append(store, Other())
+        assert await shared.look(5, 0.0) == 6  # they come there by what is kept
+        assert [event.sequence for event in (await one(2, 6)).events] == [3]
+        assert [event.sequence for event in (await two(2, 6)).events] == [4, 6]
+    both = frozenset({Counted, Other})
+    assert fetched == [(2, 5, both), (5, 6, both)]
+
+
+async def test_a_look_reads_nothing_where_nobody_stands_at_the_mark(store, recorder, fetched):
+    await append(store, *[Counted()] * 4)
+    shared = SharedPages(store, 1_000_000, trio.CapacityLimiter(1))
+    assert await shared.look(0, 0.0) == 4
+    with shared.reading(recorder, 1, InHand()):
+        assert await shared.look(0, 0.0) == 4
+    assert fetched == []
+
+
+async def test_who_began_to_read_during_a_look_reads_what_was_mended_since(
+    store, make_recorder, monkeypatch
+):
+    async with store.session() as session:
+        action = session.events.append(uuid4(), *[Counted()] * 3)
+        await session.save_changes()
+    look, seen, go = EventStore.look, trio.Event(), trio.Event()
+
+    async def be_late(self, *args, **how):
+        found = await look(self, *args, **how)
+        seen.set()
+        await go.wait()
+        return found
+
+    monkeypatch.setattr(EventStore, "look", be_late)
+    shared = SharedPages(store, 1_000_000, trio.CapacityLimiter(1))
+    with trio.fail_after(20), shared.reading(make_recorder(name="before"), 0, InHand()) as before:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(shared.look, 0, 0.0)
+            await seen.wait()
+            await store.skip_event(action.events[1].id)
+            with shared.reading(make_recorder(name="after"), 0, InHand()) as after:
+                go.set()
+                await trio.testing.wait_all_tasks_blocked()
+                assert [event.sequence for event in (await before(0, 3)).events] == [1, 2, 3]
+                assert [event.sequence for event in (await after(0, 3)).events] == [1, 3]
+
+
+async def test_what_is_wrong_with_a_page_holds_nobodys_mark(store, recorder, monkeypatch):
+    async def fail(*_, **__):
+        raise ValueError("the page")
+
+    monkeypatch.setattr(EventStore, "look", fail)
+    await append(store, Counted())
+    shared = SharedPages(store, 1_000_000, trio.CapacityLimiter(1))
+    with shared.reading(recorder, 0, InHand()) as fetch:
+        assert await shared.look(0, 0.0) == 1
+        assert [event.sequence for event in (await fetch(0, 1)).events] == [1]
 
 
 async def test_a_page_is_not_made_larger_than_allowed_by_going_on(store, make_recorder):

@@ -317,7 +317,15 @@ async def test_the_plain_position_as_the_bound_loses_the_first_event(scene):
         assert (await judge(store)).lost == SHARDS
 
 
-class BeyondWhatWasScanned(Store):
+class Apart(Store):
+    """Looks at the mark and reads the page by two calls, either of which may be broken."""
+
+    async def look(self, floor, *, leading_edge_buffer=0.0, **how):
+        mark = await self.high_water(leading_edge_buffer=leading_edge_buffer)
+        return mark, await self.fetch_page(floor, mark, **how)
+
+
+class BeyondWhatWasScanned(Apart):
     """A full page claims to end at the mark instead of at its last event."""
 
     async def fetch_page(self, floor, mark, **more):
@@ -329,7 +337,7 @@ async def test_a_ceiling_beyond_what_was_scanned_loses_events(scene):
     assert await loses_events(scene, BeyondWhatWasScanned)
 
 
-class HighestSequence(Store):
+class HighestSequence(Apart):
     """The mark is the highest sequence that is visible, looked at by each reader by itself."""
 
     async def high_water(self, **_):

@@ -64,6 +64,43 @@ async def test_a_page_with_the_mark_at_its_floor_is_empty(store, six):
     assert (sequences(page), page.ceiling) == ([], 6)
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"limit": 2},
+        {"max_bytes": 1},
+        {"max_bytes": 40},
+        {"types": [Closed], "limit": 2},
+        {"types": [Opened], "include_archived": True},
+    ],
+)
+async def test_a_look_gives_the_mark_and_the_page_up_to_there(store, six, how):
+    for floor in (0, 1, 4, 6, 9):
+        assert await store.look(floor, **how) == (6, await store.fetch_page(floor, 6, **how))
+
+
+async def test_a_look_leaves_out_young_events(store, six):
+    mark, page = await store.look(0, leading_edge_buffer=60)
+    assert (mark, sequences(page), page.ceiling) == (0, [], 0)
+
+
+async def test_a_look_passes_over_archived_and_skipped_events_and_tells_of_failures(store, pg_dsn):
+    archived, skipped = uuid4(), uuid4()
+    await append(store, Opened("a"), Opened("b"), stream_id=archived)
+    await append(store, Opened("c"), stream_id=skipped)
+    await append(store, Closed())
+    async with store.session() as session:
+        (event,) = await session.events.fetch_stream(skipped)
+        session.events.archive_stream(archived)
+        await session.save_changes()
+    await store.skip_event(event.id)
+    async with open_event_store(pg_dsn, StoreOptions(schema=store.options.schema)) as stranger:
+        mark, page = await stranger.look(0)
+        assert (mark, sequences(page), page.ceiling) == (4, [], 4)
+        assert [failure.sequence for failure in page.failures] == [4]
+
+
 async def test_archived_events_are_passed_over_unless_asked_for(store):
     stream_id = uuid4()
     await append(store, Opened("a"), stream_id=stream_id)

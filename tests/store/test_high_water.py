@@ -72,6 +72,51 @@ async def test_an_open_append_holds_the_mark_below_its_events(store, schema, pg_
         assert await store.high_water() == 8
 
 
+@pytest.mark.parametrize(("volatility", "found"), [("volatile", [(1, 1)]), ("stable", [(1, None)])])
+async def test_a_look_sees_what_was_committed_after_its_statement_began(
+    store, schema, pg_dsn, volatility, found
+):
+    """And would lose it with a snapshot for the mark and the page together, as stable functions have."""
+    function = sql.Identifier(schema, "look")
+    change = sql.SQL("alter function {} {}").format(function, sql.SQL(volatility))
+    async with store.connection() as connection:
+        await connection.execute(change)
+    rows = []
+
+    async def look():
+        query = """
+            select l.ready, l.sequence
+            from (select pg_advisory_xact_lock(77) as gate offset 0) as waited
+            cross join lateral {}(0, 0, (waited.gate is null)::int, null, false, 10, null) as l"""
+        cursor = await looker.execute(sql.SQL(query).format(function))
+        rows.extend(await cursor.fetchall())
+
+    async with writer(pg_dsn) as other, writer(pg_dsn) as gate, writer(pg_dsn) as looker:
+        await other.execute(insertion(schema))
+        await gate.execute("select pg_advisory_xact_lock(77)")
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(look)
+                await until_one_waits(store)
+                await other.commit()
+                await gate.rollback()
+    assert rows == found
+
+
+async def until_one_waits(store):
+    """Wait until somebody waits for an advisory lock of this database."""
+    waiting = """
+        select count(*) from pg_locks where locktype = 'advisory' and not granted and database = (
+            select oid from pg_database where datname = current_database()
+        )"""
+    while True:
+        async with store.connection() as connection:
+            (count,) = await (await connection.execute(waiting)).fetchone()
+        if count:
+            return
+        await trio.sleep(0.01)
+
+
 async def test_the_mark_is_held_at_the_first_number_of_a_long_append(store, schema, pg_dsn):
     async with writer(pg_dsn) as other:
         for _ in range(3):

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import attrs
 
-from flowstore.events import DeadLetter, Event, StreamId
+from flowstore.events import DeadLetter, Event, EventPage, StreamId
 from flowstore.projections import IProjection, produced_by, shard_name
 from flowstore.store._bulk import DocumentSource, OnConflict
 from flowstore.store._files import ExportTarget, ImportSource, read_parts
@@ -271,6 +271,28 @@ class MemoryEventStore(EventStore):
         return nullcontext()
 
     # -- upkeep ----------------------------------------------------------------------------------
+
+    async def look(
+        self,
+        floor: int,
+        *,
+        leading_edge_buffer: float = 0.0,
+        types: Sequence[type] = (),
+        limit: int = 500,
+        max_bytes: int | None = None,
+        include_archived: bool = False,
+    ) -> tuple[int, EventPage]:
+        """Give the high-water mark with the page above a floor, one after the other."""
+        mark = await self.high_water(leading_edge_buffer=leading_edge_buffer)
+        page = await self.fetch_page(
+            floor,
+            mark,
+            types=types,
+            limit=limit,
+            max_bytes=max_bytes,
+            include_archived=include_archived,
+        )
+        return mark, page
 
     async def import_events(self, source: ImportSource, *, tenant_id: str | None = None) -> int:
         """Store events from elsewhere, all of them or none, in the order of their source."""

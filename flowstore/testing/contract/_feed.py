@@ -48,6 +48,13 @@ class TestFeed:
         assert await store.high_water() == action.events[-1].sequence
         assert await store.highest_sequence() == action.events[-1].sequence
 
+    async def test_a_look_gives_the_mark_and_the_page_that_it_allows(self, store: Store) -> None:
+        await commit(store, uuid4(), Opened("Ada"), *(Deposited(n) for n in range(5)))
+        mark = await store.high_water()
+        for floor in (0, 2, mark):
+            page = await store.fetch_page(floor, mark, types=(Deposited,), limit=3)
+            assert await store.look(floor, types=(Deposited,), limit=3) == (mark, page)
+
     async def test_everything_comes_in_sequence_order_with_its_place(self, store: Store) -> None:
         recorded = []
         for number in range(10):
