@@ -105,6 +105,7 @@ class Signals:
         pace = Spacing(self.at_most_every)
         while True:
             await self._unsent.wait()
+            await trio.lowlevel.checkpoint()  # those who were woken in this process look first
             self._unsent = trio.Event()
             commits, self._unsent_commits = self._unsent_commits, 0
             try:
