@@ -102,9 +102,8 @@ class Commit:
                 appends = without_repeats(without_doubles(appends, self.engine.codec), found)
             else:
                 break
-        if self.locks.connection is not None:
-            with translate_errors():
-                await self.locks.commit()
+        with translate_errors():
+            await self.locks.commit()
         if repeated is None:  # nothing was left out
             for queued, events in zip(self.queue.appends, written, strict=True):
                 queued.action.settle(events)
