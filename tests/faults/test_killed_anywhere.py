@@ -51,7 +51,7 @@ STEPS = {
     "taking the lease": "take_shard",
     "renewing the lease": "renew_shards",
     "claiming the shard": "claim_shard",
-    "looking for the mark, and reading the page": "look(",
+    "looking for the mark, and reading the page": "select e.sequence, e.id",
     "appending": "append(",
     "beginning": "begin",
     "moving the progress": "advance",
