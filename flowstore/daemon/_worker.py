@@ -11,7 +11,7 @@ import pickle
 import sys
 import traceback
 from collections.abc import Callable, Generator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal
@@ -70,8 +70,9 @@ async def _end_with(inbox: trio.lowlevel.FdStream, scope: trio.CancelScope) -> N
 
 
 async def _send(letters: trio.MemoryReceiveChannel[News], outbox: trio.lowlevel.FdStream) -> None:
-    async for news in letters:
-        await outbox.send_all(frame(pickle.dumps(news)))
+    with suppress(trio.BrokenResourceError):  # nobody listens any more: the inbox says so too
+        async for news in letters:
+            await outbox.send_all(frame(pickle.dumps(news)))
 
 
 async def _carry_out(packed: bytes, tell: Callable[[News], None]) -> None:

@@ -32,7 +32,7 @@ from flowstore.testing import MemoryStore
 
 HERE = Path(__file__).parent
 STREAMS = [UUID(int=number) for number in range(1, 12)]
-PATIENCE = 60
+PATIENCE = 300
 SMALL = DaemonSettings(span_bytes=1)
 """Each page is committed, so that workers are in the midst of it."""
 
