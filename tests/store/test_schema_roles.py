@@ -2,6 +2,7 @@
 
 import io
 from contextlib import aclosing
+from functools import partial
 from uuid import UUID, uuid4
 
 import attrs
@@ -15,7 +16,14 @@ from flowstore.daemon import DaemonSettings, open_store
 from flowstore.errors import FlowstoreError, InsufficientPrivilegeError
 from flowstore.events import Archived, NewEvent
 from flowstore.projections import AsyncOptions, FlatTable, Lifecycle
-from flowstore.store import StoreOptions, apply_schema, assert_schema, patch_schema, schema_grants
+from flowstore.store import (
+    Part,
+    StoreOptions,
+    apply_schema,
+    assert_schema,
+    patch_schema,
+    schema_grants,
+)
 from flowstore.testing import RecordingProjection
 
 SCHEMA = 'Odd "schema" %'
@@ -122,7 +130,12 @@ async def live(store):
         await append(store, second, again)
     await store.import_events([(third, Paid(6)), (uuid4(), Archived("gone"))])
     assert await store.export_events(io.StringIO()) == 9
-    assert await store.high_water(leading_edge_buffer=0.001) >= 0
+    mark = await store.high_water(leading_edge_buffer=0.001)
+    assert mark >= 0
+    assert (await store.look(0, limit=1))[1].ceiling <= await store.highest_sequence()
+    reading = partial(store.rebuilding.fetch_page, RecordingProjection())
+    halves = [await reading(Part(each, 2), 0, mark, max_bytes=10**6) for each in (0, 1)]
+    assert {half.ceiling for half in halves} == {mark}
     assert await store.open_appends() == []
     async with store.listening():
         await store.wait_for_appends(0.01)

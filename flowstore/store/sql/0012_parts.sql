@@ -3,14 +3,9 @@
 
 -- Tells which of so many parts a stream is in, from 0. Agreed upon by those who ask the same server:
 -- nothing of it is kept.
-create function {schema}.stream_part(p_stream uuid, p_parts bigint) returns bigint
+create function {schema}.stream_part(p_stream {stream_arg}, p_parts bigint) returns bigint
 language sql immutable parallel safe as {body}
-    select mod(uuid_hash_extended(p_stream, 0) & 9223372036854775807, p_parts)
-{body};
-
-create function {schema}.stream_part(p_stream text, p_parts bigint) returns bigint
-language sql immutable parallel safe as {body}
-    select mod(hashtextextended(p_stream, 0) & 9223372036854775807, p_parts)
+    select mod(hashtextextended(p_stream::text, 0) & 9223372036854775807, p_parts)
 {body};
 
 -- As in 0010, and of the events of one part of the streams only, if there are parts: p_part of p_parts.
