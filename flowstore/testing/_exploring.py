@@ -16,7 +16,7 @@ _PHASES: Final = (Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Pha
 
 
 def law_settings(given: settings | None, examples: int) -> settings:
-    """Give the settings of a law: the caller's, or sensible ones.
+    """Give the settings of a law: the caller's, or sensible ones; it tells one story in any case.
 
     Args:
         given: the caller's.
@@ -24,14 +24,15 @@ def law_settings(given: settings | None, examples: int) -> settings:
             default; another profile has it draw more or fewer in proportion.
     """
     if given is not None:
-        return settings(given, phases=[each for each in given.phases if each in _PHASES])
+        phases = [each for each in given.phases if each in _PHASES]
+        return settings(given, phases=phases, report_multiple_bugs=False)
     loaded = settings()
     return settings(
         max_examples=max(1, examples * loaded.max_examples // 100),
         deadline=None,
         # A failure is filed under the law's own function: one user's would be played to all.
         database=None,
-        # One story, the shortest.
+        # The shortest; several would come as a group, which is no `AssertionError`.
         report_multiple_bugs=False,
         phases=_PHASES,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -27,6 +27,7 @@ from flowstore.testing import (
     keyed_items,
     pipelines,
 )
+from flowstore.testing._exploring import law_settings
 
 HUNDRED = settings(max_examples=100, deadline=None, database=None)
 
@@ -242,6 +243,11 @@ def test_a_pipeline_that_drops_some_is_checked_for_the_rest():
     check_pipeline_order(build, complete=False, settings=HUNDRED)
     with pytest.raises(AssertionError, match="0 never arrived"):
         check_pipeline_order(build, settings=HUNDRED)
+
+
+def test_one_story_is_told_where_hypothesis_would_tell_several_as_a_group():
+    assert not law_settings(settings(report_multiple_bugs=True), 100).report_multiple_bugs
+    assert not law_settings(None, 100).report_multiple_bugs
 
 
 def test_a_share_that_no_output_has_is_missed():
