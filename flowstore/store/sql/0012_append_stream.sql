@@ -1,19 +1,6 @@
 -- Appending by a shorter way: a commit of events of one stream, as most are, has nothing to join, sort
 -- or gather, and takes a quarter less of the server's time.
 
-create or replace function {schema}.publish_bound_before_insert() returns trigger
-language plpgsql volatile as {body}
-begin
-    -- Asked here as well: an append has published already, and calls cost more than the question.
-    if coalesce(
-        current_setting('flowstore.published_' || {events_name}::regclass::oid, true), ''
-    ) = '' then
-        perform {schema}.publish_bound();
-    end if;
-    return null;
-end
-{body};
-
 -- Append events to one stream, with what `append` checks, and refuses in the same words.
 --
 -- One entry an event, at least one, in the order of the session: p_ids, p_types, p_data. All have the
