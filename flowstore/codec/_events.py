@@ -33,7 +33,7 @@ class EventCodec:
         self._hooks = Hooks(registry.converter, InvalidEventError)
         self._direct = DirectReading(registry.converter)
         self._direct_writing = DirectWriting(registry.converter, registry.limits)
-        self._names: dict[type, str] = {}
+        self._nameable: set[type] = set()
         self._readers: dict[str, _Reader] = {}
         self._writers: dict[type, _Writer | None] = {}
         self._hooks.put(Compacted, self._to_compacted, _from_compacted)
@@ -46,9 +46,8 @@ class EventCodec:
             RegistrationError: the type's name is another type's.
         """
         kind = cast("type[Any]", type(data))
-        known = self._names.get(kind)
-        if known is not None:
-            return known
+        if kind in self._nameable:
+            return self._registry.name_of(kind)
         if isinstance(data, RawEvent):
             raise InvalidEventError(
                 f"a RawEvent of {data.type_name!r} can't be appended: make its class known with"
@@ -59,7 +58,8 @@ class EventCodec:
             raise InvalidEventError(
                 f"{data!r} can't be an event: append an instance of a class of your own"
             )
-        name = self._names[kind] = self._registry.name_of(kind)
+        name = self._registry.name_of(kind)
+        self._nameable.add(kind)
         return name
 
     def encode(self, data: Any) -> str:

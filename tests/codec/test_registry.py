@@ -171,3 +171,12 @@ def test_what_becomes_of_unknown_types_is_one_of_two(choice):
         EventRegistry(unknown_types=choice)
     with pytest.raises(RegistrationError, match="'raw'"):
         EventRegistry().unknown_types = choice
+
+
+def test_an_alias_holds_from_now_on_also_for_a_codec_that_was_used():
+    registry = EventRegistry()
+    codec = EventCodec(registry)
+    assert codec.name_of(IssueOpened(1)) == "issue_opened"
+    registry.alias(IssueOpened, "opened")
+    assert codec.name_of(IssueOpened(1)) == "opened"
+    assert codec.decode("issue_opened", '{"number": 2}') == IssueOpened(2)
