@@ -4,8 +4,6 @@ from contextlib import aclosing
 from typing import Any, get_args
 from uuid import UUID
 
-import attrs
-
 from flowstore.events import DeadLetter, StreamId
 from flowstore.projections import IProjection, shard_name
 from flowstore.store._amend import mask, skip
@@ -28,16 +26,14 @@ from flowstore.store._session import run_callbacks
 __all__ = ["StoreUpkeep"]
 
 
-@attrs.frozen(eq=False, repr=False)
 class StoreUpkeep:
     """Bring events in and out of a store, and mend what went wrong.
 
-    Attributes:
-        dsn: where the database is, as it was opened; may hold a password.
-        options: what the store was told.
+    A face of `EventStore`, which keeps what it needs.
     """
 
-    dsn: str
+    __slots__ = ()
+
     options: StoreOptions
     _engine: Engine
     _feed: Feed
