@@ -1,8 +1,9 @@
 """Draw the charts of a report, and write the page that shows them.
 
-    python benchmarks/draw.py benchmarks/report.json
+    python benchmarks/draw.py benchmarks/report.json [--readme README.md]
 
-Writes `report.md` beside the JSON of `store.py`, and a folder `charts` with one SVG a chart. The bars
+Writes `report.md` beside the JSON of `store.py`, and a folder `charts` with one SVG a chart; with
+`--readme` also the figures between the two marks in that file. The bars
 are drawn by hand: that is all these charts need, they read on light and dark pages alike, and a
 library would be one more thing to install.
 """
@@ -15,11 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from _aims import headlines
+from _aims import table as aims
 
 WIDTH, LABELS, ROW, HEAD = 760, 300, 24, 40
 ROOM_FOR_NUMBERS = 110
 OURS, THEIRS, LIMIT = "#2f7ed8", "#8a8f98", "#c9a227"
 TEXT = "#6e7781"
+BEGIN, END = "<!-- figures: python benchmarks/draw.py -->", "<!-- end of figures -->"
 _FONT = f'role="img" font-family="system-ui, sans-serif" font-size="13" fill="{TEXT}"'
 _HEAD = (
     "Made by `python benchmarks/store.py` and `python benchmarks/draw.py`; the first one's options"
@@ -147,6 +151,10 @@ def page(report: dict[str, Any]) -> str:
         "",
         _HEAD,
         "",
+        "## What was aimed at",
+        "",
+        *aims(report),
+        "",
     ]
     for workload in report["workloads"]:
         lines += [f"## {workload['title']}", "", _image(workload["key"], workload["title"]), ""]
@@ -208,10 +216,25 @@ def _slug(key: str) -> str:
     return key.replace(", ", "-").replace(" ", "-")
 
 
+def with_figures(text: str, report: dict[str, Any]) -> str:
+    """Put the figures that a README shows between its marks.
+
+    Raises:
+        ValueError: the text doesn't have both marks, the first one first.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f"no {BEGIN} with {END} after it: put both where the figures shall stand")
+    return "\n".join([before + begin, "", *headlines(report), "", end + after])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("report", type=Path, help="the JSON that store.py wrote")
-    source: Path = parser.parse_args().report
+    parser.add_argument("--readme", type=Path, help="a page whose figures are written anew")
+    arguments = parser.parse_args()
+    source: Path = arguments.report
     report = json.loads(source.read_text(encoding="utf-8"))
     folder = source.with_name("charts")
     folder.mkdir(exist_ok=True)
@@ -219,6 +242,9 @@ def main() -> None:
         (folder / name).write_text(drawn, encoding="utf-8")
     target = source.with_suffix(".md")
     target.write_text(page(report), encoding="utf-8")
+    if arguments.readme is not None:
+        text = with_figures(arguments.readme.read_text(encoding="utf-8"), report)
+        arguments.readme.write_text(text, encoding="utf-8")
     print(f"{target} and {folder}")
 
 
