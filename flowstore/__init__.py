@@ -4,8 +4,9 @@ The front door: what an application needs, found in its room when it is first as
 `import flowstore.blocks` brings in neither psycopg nor the store.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from flowstore._late import found_late
 
 if TYPE_CHECKING:
     from flowstore.codec import EventMetadata
@@ -80,85 +81,86 @@ if TYPE_CHECKING:
         patch_schema,
         schema_grants,
     )
+else:
+    __getattr__, __dir__ = found_late(
+        __name__,
+        {
+            "codec": ("EventMetadata",),
+            "daemon": (
+                "DaemonSettings",
+                "EventFailedError",
+                "ProjectionDaemon",
+                "ShardStatus",
+                "Store",
+                "event_source",
+                "group_by_stream",
+                "open_store",
+                "projection_sink",
+            ),
+            "errors": (
+                "ConcurrencyError",
+                "DatabaseError",
+                "DatabaseUnavailableError",
+                "EmbeddedServerError",
+                "EmptyStreamError",
+                "EventIdConflictError",
+                "FlowstoreError",
+                "InsufficientPrivilegeError",
+                "InvalidDocumentError",
+                "InvalidEventError",
+                "InvalidTenantError",
+                "ProgressConflictError",
+                "RebuildError",
+                "RegistrationError",
+                "SchemaError",
+                "ShardEditedError",
+                "StaleResultsError",
+                "StreamArchivedError",
+                "StreamCollisionError",
+                "StreamLockedError",
+                "StreamNotFoundError",
+                "UnknownEventTypeError",
+                "UnknownProjectionError",
+            ),
+            "events": (
+                "ANY",
+                "NO_STREAM",
+                "Archived",
+                "DeadLetter",
+                "Event",
+                "EventBatch",
+                "EventFailure",
+                "EventPage",
+                "EventStream",
+                "NewEvent",
+                "RawEvent",
+                "StreamAction",
+                "StreamState",
+            ),
+            "projections": (
+                "AsyncOptions",
+                "Composite",
+                "FlatTable",
+                "IProjection",
+                "Lifecycle",
+                "ProjectionSession",
+            ),
+            "store": (
+                "Session",
+                "StoreOptions",
+                "StreamHandle",
+                "apply_schema",
+                "assert_schema",
+                "dump_schema",
+                "expression",
+                "gin",
+                "schema_grants",
+                "patch_schema",
+            ),
+        },
+    )
 
 __version__ = "0.1.0"
-
-_ROOMS = {
-    "codec": ("EventMetadata",),
-    "daemon": (
-        "DaemonSettings",
-        "EventFailedError",
-        "ProjectionDaemon",
-        "ShardStatus",
-        "Store",
-        "event_source",
-        "group_by_stream",
-        "open_store",
-        "projection_sink",
-    ),
-    "errors": (
-        "ConcurrencyError",
-        "DatabaseError",
-        "DatabaseUnavailableError",
-        "EmbeddedServerError",
-        "EmptyStreamError",
-        "EventIdConflictError",
-        "FlowstoreError",
-        "InsufficientPrivilegeError",
-        "InvalidDocumentError",
-        "InvalidEventError",
-        "InvalidTenantError",
-        "ProgressConflictError",
-        "RebuildError",
-        "RegistrationError",
-        "SchemaError",
-        "ShardEditedError",
-        "StaleResultsError",
-        "StreamArchivedError",
-        "StreamCollisionError",
-        "StreamLockedError",
-        "StreamNotFoundError",
-        "UnknownEventTypeError",
-        "UnknownProjectionError",
-    ),
-    "events": (
-        "ANY",
-        "NO_STREAM",
-        "Archived",
-        "DeadLetter",
-        "Event",
-        "EventBatch",
-        "EventFailure",
-        "EventPage",
-        "EventStream",
-        "NewEvent",
-        "RawEvent",
-        "StreamAction",
-        "StreamState",
-    ),
-    "projections": (
-        "AsyncOptions",
-        "Composite",
-        "FlatTable",
-        "IProjection",
-        "Lifecycle",
-        "ProjectionSession",
-    ),
-    "store": (
-        "Session",
-        "StoreOptions",
-        "StreamHandle",
-        "apply_schema",
-        "assert_schema",
-        "dump_schema",
-        "expression",
-        "gin",
-        "schema_grants",
-        "patch_schema",
-    ),
-}
-
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
     "ANY",
@@ -224,15 +226,3 @@ __all__ = [
     "projection_sink",
     "schema_grants",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    room = _ROOM_OF.get(name)
-    if room is None:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    return getattr(import_module(f"{__name__}.{room}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""A rebuild's worker process: fills a part of a shadow. Started as `python -m flowstore.daemon._worker`.
+"""A rebuild's worker process: fills a part of a shadow.
 
 It is told its errand on its standard input, and ends when that ends: when whoever has begun the rebuild
 is gone, however that was. On its standard output it tells how far it is.
@@ -8,7 +8,6 @@ import logging
 import math
 import os
 import pickle
-import sys
 import traceback
 from collections.abc import Callable, Generator
 from contextlib import AsyncExitStack, contextmanager, suppress
@@ -32,7 +31,7 @@ from flowstore.events import EventPage
 from flowstore.projections import IProjection, shard_name
 from flowstore.store import EventStore, NoShadowError, Part, open_event_store
 
-__all__ = ["work"]
+__all__ = ["main", "work"]
 
 _CONNECTIONS: Final = 4
 """A fetch, a load, a commit and a look at the mark at the same time."""
@@ -199,8 +198,3 @@ def _pickled(error: BaseException) -> bytes | None:
     except Exception:  # noqa: BLE001  then its words have to do
         return None
     return packed if type(again) is type(error) and str(again) == str(error) else None
-
-
-if __name__ == "__main__":
-    main()
-    sys.exit()

@@ -30,7 +30,7 @@ from flowstore.store import Shadow, ShadowPart
 
 __all__ = ["WorkerError", "check_split", "check_workers", "fill_by_workers"]
 
-_MODULE: Final = "flowstore.daemon._worker"
+_MODULE: Final = "flowstore.daemon._start_worker"
 
 
 class WorkerError(FlowstoreError):

@@ -4,8 +4,9 @@ Needs the extra `testing`. Everything is found in its module when it is first as
 imports this room for its plugin, also where nobody asks for anything.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from flowstore._late import found_late
 
 if TYPE_CHECKING:
     from flowstore.store.memory import CommitStep, MemoryDatabase, NotInMemoryError
@@ -45,72 +46,45 @@ if TYPE_CHECKING:
         simulate,
     )
     from flowstore.testing._strategies import CrashPoint, crash_points, event_histories, page_sizes
-
-_HOMES = {
-    "flowstore.store.memory": (
-        "CommitStep",
-        "MemoryDatabase",
-        "NotInMemoryError",
-    ),
-    "flowstore.testing._arrivals": (
-        "KeyedItem",
-        "check_key_order",
-        "check_nothing_lost",
-    ),
-    "flowstore.testing._books": ("BookKeeper",),
-    "flowstore.testing._broken_law": ("BrokenLawError",),
-    "flowstore.testing._delivery_laws": (
-        "check_no_skip_no_repeat",
-        "check_stream_order",
-    ),
-    "flowstore.testing._determinism": ("NotDeterministicError",),
-    "flowstore.testing._document_laws": (
-        "check_effects",
-        "check_rebuild_equals_replay",
-        "check_ways_agree",
-    ),
-    "flowstore.testing._effect_laws": (
-        "Committed",
-        "check_exactly_once",
-        "check_progress",
-    ),
-    "flowstore.testing._machine": ("ProjectionMachine",),
-    "flowstore.testing._memory_store": ("MemoryStore",),
-    "flowstore.testing._page_law": ("check_pages_fold_alike",),
-    "flowstore.testing._pipeline_law": (
-        "Probe",
-        "check_pipeline_order",
-        "keyed_items",
-    ),
-    "flowstore.testing._pipelines": ("Pipeline", "Stage", "pipelines"),
-    "flowstore.testing._projection_law": ("check_projection",),
-    "flowstore.testing._recording": ("RecordingProjection",),
-    "flowstore.testing._scenario": ("ProjectionScenario",),
-    "flowstore.testing._schedules": (
-        "CommitSchedule",
-        "Moment",
-        "WriterStep",
-        "commit_schedules",
-        "play_schedule",
-    ),
-    "flowstore.testing._simulation": (
-        "Faults",
-        "Scenario",
-        "Simulation",
-        "SimulationError",
-        "Writer",
-        "default_scenario",
-        "simulate",
-    ),
-    "flowstore.testing._strategies": (
-        "CrashPoint",
-        "crash_points",
-        "event_histories",
-        "page_sizes",
-    ),
-}
-
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+else:
+    __getattr__, __dir__ = found_late(
+        __name__,
+        {
+            "flowstore.store.memory": ("CommitStep", "MemoryDatabase", "NotInMemoryError"),
+            "_arrivals": ("KeyedItem", "check_key_order", "check_nothing_lost"),
+            "_books": ("BookKeeper",),
+            "_broken_law": ("BrokenLawError",),
+            "_delivery_laws": ("check_no_skip_no_repeat", "check_stream_order"),
+            "_determinism": ("NotDeterministicError",),
+            "_document_laws": ("check_effects", "check_rebuild_equals_replay", "check_ways_agree"),
+            "_effect_laws": ("Committed", "check_exactly_once", "check_progress"),
+            "_machine": ("ProjectionMachine",),
+            "_memory_store": ("MemoryStore",),
+            "_page_law": ("check_pages_fold_alike",),
+            "_pipeline_law": ("Probe", "check_pipeline_order", "keyed_items"),
+            "_pipelines": ("Pipeline", "Stage", "pipelines"),
+            "_projection_law": ("check_projection",),
+            "_recording": ("RecordingProjection",),
+            "_scenario": ("ProjectionScenario",),
+            "_schedules": (
+                "CommitSchedule",
+                "Moment",
+                "WriterStep",
+                "commit_schedules",
+                "play_schedule",
+            ),
+            "_simulation": (
+                "Faults",
+                "Scenario",
+                "Simulation",
+                "SimulationError",
+                "Writer",
+                "default_scenario",
+                "simulate",
+            ),
+            "_strategies": ("CrashPoint", "crash_points", "event_histories", "page_sizes"),
+        },
+    )
 
 __all__ = [
     "BookKeeper",
@@ -159,15 +133,3 @@ __all__ = [
     "play_schedule",
     "simulate",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOME_OF.get(name)
-    if home is None:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    return getattr(import_module(home), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

@@ -109,7 +109,7 @@ def workers():
                 command = (entry / "cmdline").read_bytes()
             except OSError:
                 continue
-            if int(rest.split()[1]) == os.getpid() and b"flowstore.daemon._worker" in command:
+            if int(rest.split()[1]) == os.getpid() and b"flowstore.daemon._start_worker" in command:
                 found.append(int(entry.name))
     return found
 
