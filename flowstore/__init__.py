@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         StreamLockedError,
         StreamNotFoundError,
         UnknownEventTypeError,
+        UnknownFieldError,
         UnknownProjectionError,
     )
     from flowstore.events import (
@@ -120,6 +121,7 @@ else:
                 "StreamLockedError",
                 "StreamNotFoundError",
                 "UnknownEventTypeError",
+                "UnknownFieldError",
                 "UnknownProjectionError",
             ),
             "events": (
@@ -213,6 +215,7 @@ __all__ = [
     "StreamNotFoundError",
     "StreamState",
     "UnknownEventTypeError",
+    "UnknownFieldError",
     "UnknownProjectionError",
     "apply_schema",
     "assert_schema",

@@ -31,6 +31,7 @@ __all__ = [
     "StreamLockedError",
     "StreamNotFoundError",
     "UnknownEventTypeError",
+    "UnknownFieldError",
     "UnknownProjectionError",
 ]
 
@@ -220,6 +221,33 @@ class UnknownProjectionError(FlowstoreError):
         listed = ", ".join(map(repr, known)) or "none"
         super().__init__(f"no projection {name!r} is registered; registered are {listed}")
         self.name = name
+        self.known = tuple(known)
+
+
+class UnknownFieldError(FlowstoreError):
+    """Documents were looked for by a field that their class isn't stored with.
+
+    Attributes:
+        document: the name of the documents' class.
+        field: what was asked for.
+        known: the names of the fields that it is stored with, sorted.
+    """
+
+    def __init__(
+        self, document: str, field: str, known: Sequence[str], *, stored_as: str | None = None
+    ) -> None:
+        listed = ", ".join(map(repr, known)) or "none"
+        advice = (
+            f"name one of these, or give query() a condition on `data`, {document}'s JSON"
+            if stored_as is None
+            else f"{field!r} itself is stored as {stored_as!r}"
+        )
+        super().__init__(
+            f"{document} is stored with no field {field!r} to be found by, only with {listed}:"
+            f" {advice}"
+        )
+        self.document = document
+        self.field = field
         self.known = tuple(known)
 
 

@@ -18,7 +18,7 @@ from cattrs import Converter
 from flowstore.codec._direct import untouched, usual_options
 from flowstore.codec._json import EncodingLimits, plain_types, quick_encode
 
-__all__ = ["DirectWriting"]
+__all__ = ["DirectWriting", "is_written_as_usual"]
 
 _Write: TypeAlias = Callable[[Any], str | None]
 
@@ -47,7 +47,9 @@ class DirectWriting:
         if quick_encode is None or not usual_options(self._converter, _OPTIONS):
             return None
         names = _public_fields(kind)
-        if not names or not self._is_as_usual(kind) or not self._are_writable(kind, names):
+        if not names or not self._are_writable(kind, names):
+            return None
+        if not is_written_as_usual(self._converter, kind):
             return None
         return _make(names, quick_encode, self._limits.max_bytes)
 
@@ -63,19 +65,20 @@ class DirectWriting:
         parts: tuple[Any, ...] = get_args(hint) if is_union else (hint,)
         if not _WRITABLE.issuperset(parts):
             return False
-        return self._is_as_usual(hint) and all(map(self._is_as_usual, parts))
+        return all(is_written_as_usual(self._converter, part) for part in (hint, *parts))
 
-    def _is_as_usual(self, kind: Any) -> bool:
-        """Tell whether a type is written by the hook that it has where nobody registered any."""
-        try:
-            ours = self._converter.get_unstructure_hook(kind)
-            usual = untouched().get_unstructure_hook(kind)
-        except Exception:  # noqa: BLE001  as above; writing the class the other way says what it is
-            return False
-        if ours is usual:
-            return True
-        has_own = getattr(ours, "overrides", None)
-        return not has_own and _code(ours) == _code(usual) is not None
+
+def is_written_as_usual(converter: Converter, kind: Any) -> bool:
+    """Tell whether a type is written by the hook that it has where nobody registered any."""
+    try:
+        ours = converter.get_unstructure_hook(kind)
+        usual = untouched().get_unstructure_hook(kind)
+    except Exception:  # noqa: BLE001  as above; writing the class the other way says what it is
+        return False
+    if ours is usual:
+        return True
+    has_own = getattr(ours, "overrides", None)
+    return not has_own and _code(ours) == _code(usual) is not None
 
 
 def _make(names: list[str], encode: Callable[[Any], bytes], most: int) -> _Write:

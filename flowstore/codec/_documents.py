@@ -1,6 +1,6 @@
 """Documents to JSON text, and back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -9,6 +9,7 @@ from cattrs import Converter
 from flowstore.codec._direct import DirectReading, else_by
 from flowstore.codec._hooks import Hooks
 from flowstore.codec._json import EncodingLimits, from_json, to_json
+from flowstore.codec._keys import stored_keys
 from flowstore.codec._problems import problems
 from flowstore.errors import InvalidDocumentError
 
@@ -27,9 +28,11 @@ class DocumentCodec:
 
     def __init__(self, converter: Converter, limits: EncodingLimits | None = None) -> None:
         self._limits = limits or EncodingLimits()
+        self._converter = converter
         self._hooks = Hooks(converter, InvalidDocumentError)
         self._direct = DirectReading(converter)
         self._readers: dict[type, Callable[[str | bytes], Any]] = {}
+        self._keys: dict[type, Mapping[str, str] | None] = {}
 
     def encode(self, document: Any) -> str:
         """Write a document as JSON text that the database will take.
@@ -70,6 +73,16 @@ class DocumentCodec:
                 " field `id`, a UUID, str or int"
             )
         return identity
+
+    def keys_of(self, document_type: type) -> Mapping[str, str] | None:
+        """Give the names of a type's fields by their keys in its JSON.
+
+        Returns:
+            None where only an application's own hook knows.
+        """
+        if document_type not in self._keys:
+            self._keys[document_type] = stored_keys(self._converter, document_type)
+        return self._keys[document_type]
 
     def _make_reader(self, document_type: type) -> Callable[[str | bytes], Any]:
         structure = self._hooks.structure_hook(document_type)

@@ -8,7 +8,7 @@ from cattrs import Converter
 
 from flowstore.codec._problems import MisfitError
 
-__all__ = ["register_structs"]
+__all__ = ["is_struct", "register_structs", "struct_keys"]
 
 
 def _find_msgspec() -> Any:
@@ -27,12 +27,26 @@ def register_structs(converter: Converter) -> None:
     A struct means what msgspec says: its renamed fields, tags and defaults count.
     """
     if _msgspec is not None:
-        converter.register_unstructure_hook_factory(_is_struct, _unstructure_factory)
-        converter.register_structure_hook_factory(_is_struct, _structure_factory)
+        converter.register_unstructure_hook_factory(is_struct, _unstructure_factory)
+        converter.register_structure_hook_factory(is_struct, _structure_factory)
 
 
-def _is_struct(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, _msgspec.Struct)
+def is_struct(kind: Any) -> bool:
+    """Tell whether a class is a struct."""
+    return _msgspec is not None and isinstance(kind, type) and issubclass(kind, _msgspec.Struct)
+
+
+def struct_keys(kind: Any) -> dict[str, str] | None:
+    """Give the names of a struct's fields, and of its tag, by their keys in its JSON.
+
+    Returns:
+        None for a struct that is written as an array.
+    """
+    config = kind.__struct_config__
+    if config.array_like:
+        return None
+    keys = {each.encode_name: each.name for each in _msgspec.structs.fields(kind)}
+    return keys if config.tag is None else keys | {config.tag_field: config.tag_field}
 
 
 def _unstructure_factory(_: Any, converter: Converter) -> Callable[[Any], Any]:

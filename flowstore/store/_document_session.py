@@ -10,6 +10,7 @@ from psycopg import AsyncCursor
 from flowstore.postgres import translate_errors
 from flowstore.store._document_types import DocumentId, DocumentType
 from flowstore.store._engine import Engine
+from flowstore.store._fields import check_found_by
 from flowstore.store._names import told_tenant
 from flowstore.store._queries import find_documents, query_documents
 from flowstore.store._queue import (
@@ -145,13 +146,17 @@ class DocumentSession:
     async def find(self, document_type: type[_T], /, **equal_to: Any) -> list[_T]:
         """Give the stored documents whose fields equal the values, in the order of their ids.
 
-        Sees what is committed, not what is queued. An index on a field serves it.
+        Sees what is committed, not what is queued. An index on a field serves it. Fields have the
+        names that they are stored under, as an application's converter may rename them; those of
+        a class with a hook of its own aren't known here, and nothing is found by a wrong one.
 
         Raises:
+            UnknownFieldError: the class isn't stored with such a field.
             InvalidDocumentError: stored JSON doesn't fit the class.
             DatabaseError: PostgreSQL refused, or can't be reached.
         """
         kind = self._engine.catalogue.describe(document_type)
+        check_found_by(kind, self._engine.documents.codec.keys_of(kind.type), equal_to)
         return self._decoded(kind, await self._find_rows(kind, equal_to))
 
     async def query(

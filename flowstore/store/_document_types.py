@@ -95,7 +95,8 @@ class DocumentTypes:
             optimistic_concurrency: refuse to store a document that was changed by another since
                 this session loaded it.
             indexes: names of fields to index by their values, `gin()` for whole documents, and
-                `expression(...)` for SQL expressions.
+                `expression(...)` for SQL expressions. A store that opens refuses a field that the
+                class isn't stored with.
 
         Raises:
             RegistrationError: the class has no such `id`, is registered otherwise already, or

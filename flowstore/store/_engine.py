@@ -11,6 +11,7 @@ from flowstore.errors import InvalidEventError, InvalidTenantError
 from flowstore.events import StreamId
 from flowstore.store._document_types import DocumentType, DocumentTypes
 from flowstore.store._documents import DocumentSql
+from flowstore.store._fields import stored_documents
 from flowstore.store._flat_tables import FlatTables
 from flowstore.store._ids import new_event_id, new_event_uuids
 from flowstore.store._keeping import Keep, keep_nothing
@@ -136,8 +137,8 @@ def make_engine(
     """Put together what sessions share, making known what the projections name.
 
     Raises:
-        RegistrationError: a projection produces a class that can't be a document, or an
-            aggregate's `id` can't hold a stream's identity.
+        RegistrationError: a projection produces a class that can't be a document, an aggregate's
+            `id` can't hold a stream's identity, or an index is of a field that isn't there.
     """
     options.projections.check_stream_identity(str if options.stream_identity == "string" else UUID)
     options.events.add_types(*options.projections.event_types())
@@ -149,7 +150,7 @@ def make_engine(
         sql=sql,
         codec=EventCodec(options.events),
         documents=documents,
-        catalogue=options.documents.resolved(options.projections.produced()),
+        catalogue=stored_documents(options),
         tables=DocumentTables(dsn, sql, options.auto_create),
         flat_tables=FlatTables(
             dsn,

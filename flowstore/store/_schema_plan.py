@@ -9,6 +9,7 @@ from psycopg import sql as composing
 
 from flowstore.projections import Table
 from flowstore.store._document_types import DocumentType
+from flowstore.store._fields import stored_documents
 from flowstore.store._indexes import index_name, told_index
 from flowstore.store._migrations import Migration, packaged_migrations, pending_migrations
 from flowstore.store._names import derived_name, refuse_shared_names
@@ -128,7 +129,7 @@ def target_of(options: StoreOptions) -> SchemaTarget:
     tables = tuple(dict.fromkeys(options.projections.tables()))
     for table in tables:
         flat.check(table)
-    documents = tuple(options.documents.resolved(options.projections.produced()))
+    documents = tuple(stored_documents(options))
     target = SchemaTarget(sql, packaged_migrations(), documents, flat, tables)
     refuse_shared_names(target.names())
     return target

@@ -154,10 +154,13 @@ async def test_stream_query_yields_and_may_be_left_early(store):
 
 
 async def test_an_index_comes_with_the_next_opening(opening, schema):
+    names = ["name", "n" * 60]
+    fields = {"id": attrs.field(type=str)} | {name: attrs.field(default="") for name in names}
+    country = attrs.make_class("Country", fields)
     documents = DocumentTypes()
-    documents.type(Country, indexes=["name", "n" * 60])
+    documents.type(country, indexes=names)
     async with opening() as store:
-        await save(store, Country("x"))
+        await save(store, country("x"))
     for _ in range(2):
         async with opening(documents=documents) as store, store.connection() as connection:
             query = "select indexdef from pg_indexes where schemaname = %s and tablename = %s"

@@ -6,11 +6,21 @@ from uuid import UUID
 
 import attrs
 import pytest
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from flowstore import FlowstoreError, expression, gin
-from flowstore.errors import InvalidDocumentError, RegistrationError
-from flowstore.store import DocumentTypes, apply_schema, assert_schema, dump_schema, patch_schema
+from flowstore.codec import EventRegistry
+from flowstore.errors import InvalidDocumentError, RegistrationError, UnknownFieldError
+from flowstore.store import (
+    DocumentTypes,
+    StoreOptions,
+    apply_schema,
+    assert_schema,
+    dump_schema,
+    patch_schema,
+)
 from flowstore.store._queries import find_documents, query_documents
+from flowstore.store.memory import MemoryEventStore
 
 LOWER = "lower(data ->> 'name')"
 
@@ -123,7 +133,7 @@ async def test_an_index_over_documents_changes_nothing_of_what_find_finds(openin
         async with store.session() as session:
             session.store(*(Anything(place, each) for place, each in enumerate(values)))
             await session.save_changes()
-        assert len(await store.session().find(Anything, value=value, absent=None)) >= 1
+        assert len(await store.session().find(Anything, value=value)) >= 1
         found = [document.id for document in await store.session().find(Anything, value=value)]
     expected = [
         place
@@ -148,9 +158,11 @@ async def test_a_changed_declaration_is_made_beside_the_old_one(opening):
 async def test_names_are_told_by_the_declaration_and_fit(opening):
     longest = "n" * 60
     indexes = ["name", longest, gin(), expression(LOWER), expression(LOWER, "data ->> 'town'")]
+    events = EventRegistry()
+    events.converter.register_unstructure_hook(Person, lambda each: {"id": each.id, longest: 1})
     names = []
     for options in ({}, {"tenancy": "conjoined"}):
-        async with opening(documents=types(*indexes), **options) as store:
+        async with opening(events=events, documents=types(*indexes), **options) as store:
             names.append(set(await definitions(store)))
     assert names[0] == names[1]
     assert len(names[0]) == 6
@@ -208,3 +220,39 @@ def test_what_is_no_list_of_indexes_is_refused(indexes):
 def test_a_declaration_that_comes_twice_counts_once():
     documents = types(gin(), gin(), "name", "name", expression(LOWER), expression(LOWER))
     assert documents.describe(Person).indexes == (gin(), "name", expression(LOWER))
+
+
+async def test_an_index_on_a_field_that_documents_are_not_stored_with_is_refused(opening):
+    documents = types("name", gin(), "nmae")
+    told = r"Person has an index on 'nmae'.* 'mail', 'name', 'tags', 'town': .*expression"
+    with pytest.raises(RegistrationError, match=told):
+        await opening(documents=documents).__aenter__()
+    options = StoreOptions(documents=documents)
+    with pytest.raises(RegistrationError, match=told):
+        dump_schema(options)
+    with pytest.raises(RegistrationError, match=told):
+        MemoryEventStore(options)
+
+
+async def test_a_renamed_field_is_indexed_and_found_by_its_key(opening, options):
+    converter = options.events.converter
+    renamed = make_dict_unstructure_fn(Person, converter, town=override(rename="city"))
+    converter.register_unstructure_hook(Person, renamed)
+    restored = make_dict_structure_fn(Person, converter, town=override(rename="city"))
+    converter.register_structure_hook(Person, restored)
+    person = Person(1, "Ada", "London")
+    async with opening(events=options.events, documents=types("city")) as store:
+        await fill(store, person)
+        session = store.session()
+        assert await session.find(Person, city="London") == [person]
+        with pytest.raises(UnknownFieldError, match="'town' itself is stored as 'city'"):
+            await session.find(Person, town="London")
+
+
+@pytest.mark.parametrize("name", ["anything", "id"])
+async def test_where_only_a_hook_knows_the_fields_any_may_be_looked_for(opening, options, name):
+    options.events.converter.register_unstructure_hook(Person, lambda each: {"id": each.id, "n": 1})
+    async with opening(events=options.events, documents=types("anything")) as store:
+        await fill(store, Person(1))
+        assert await store.session().find(Person, **{name: 2}) == []
+        assert await store.session().find(Person, n=1) == [Person(1)]

@@ -8,6 +8,7 @@ import attrs
 import psycopg
 import pytest
 import trio
+from cattrs.gen import make_dict_unstructure_fn, override
 from psycopg import sql
 
 from flowstore.errors import SchemaError
@@ -64,6 +65,7 @@ class TextShop:
 class Customer:
     id: str
     name: str = ""
+    address: str = ""
 
 
 @attrs.define
@@ -75,6 +77,9 @@ def options_for(schema="plain", **more):
     """Options with every kind of thing that a schema can hold."""
     options = StoreOptions(schema=schema, **more)
     options.documents.type(Customer, indexes=["name", "odd ' name"])
+    converter = options.events.converter
+    renamed = make_dict_unstructure_fn(Customer, converter, address=override(rename="odd ' name"))
+    converter.register_unstructure_hook(Customer, renamed)
     options.documents.type(Ticket, name="BoxOfficeTicket")
     shop = TextShop if options.stream_identity == "string" else Shop
     options.projections.aggregate_streams_with(shop, version=2)

@@ -131,6 +131,10 @@ def described(version, *, schema, kind, field, table, column, key, projection, a
     options = StoreOptions(schema=schema, tenancy="conjoined")
     options.events.alias(Happened, alias)
     options.documents.type(kept, name=kind, indexes=[field])
+    # Any field: what a class is stored with is the application's to say.
+    options.events.converter.register_unstructure_hook(
+        kept, lambda document: {field: None, "id": str(document.id)}
+    )
     options.projections.aggregate_streams_with(
         kept, name=projection, version=version, lifecycle=Lifecycle.INLINE
     )

@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from flowstore.daemon import Store
-from flowstore.errors import FlowstoreError, InvalidDocumentError
+from flowstore.errors import FlowstoreError, InvalidDocumentError, UnknownFieldError
 from flowstore.testing.contract._domain import Deposited, Note, Tally, User, commit, get, put
 
 
@@ -35,6 +35,13 @@ class Customer:
     id: UUID
     home: Address
     others: dict[str, Address] = attrs.field(factory=dict[str, Address])
+
+
+@attrs.define
+class Patron(Customer):
+    """A customer that has a field of its own."""
+
+    level: int = 0
 
 
 class TestDocuments:
@@ -162,16 +169,26 @@ class TestDocuments:
             assert await session.find(Customer, home=Address("Road", None)) == [customer]
             assert await session.find(Customer, home=None) == []
 
-    async def test_find_by_a_field_that_does_not_exist_is_an_error_or_empty(
+    @pytest.mark.parametrize("value", ["Road", None])
+    @pytest.mark.parametrize("name", ["nothing", "home.street", "home__street", "Home", ""])
+    async def test_find_by_a_field_that_does_not_exist_is_refused(
+        self, store: Store, name: str, value: str | None
+    ) -> None:
+        await put(store, customer := Customer(uuid4(), Address("Road")))
+        async with store.session() as session:
+            with pytest.raises(UnknownFieldError, match="'home', 'id', 'others'") as caught:
+                await session.find(Customer, id=customer.id, **{name: value})
+        assert (caught.value.document, caught.value.field) == ("Customer", name)
+        assert caught.value.known == ("home", "id", "others")
+
+    async def test_find_by_a_field_of_another_class_of_the_family_is_refused(
         self, store: Store
     ) -> None:
-        await put(store, Note("a"))
+        await put(store, Patron(uuid4(), Address("Road"), level=3))
         async with store.session() as session:
-            try:
-                found = await session.find(Note, nothing="x")
-            except FlowstoreError:
-                found = []
-        assert found == []
+            assert len(await session.find(Patron, level=3, home=Address("Road"))) == 1
+            with pytest.raises(UnknownFieldError, match="'level'"):
+                await session.find(Customer, level=3)
 
     async def test_a_document_without_identity_is_refused(self, store: Store) -> None:
         async with store.session() as session:
