@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from flowstore.postgres._backends import backend_of, end_backend
     from flowstore.postgres._beside import plain_nursery
     from flowstore.postgres._connection import Connection
+    from flowstore.postgres._direct import DirectStatement, RawRow
     from flowstore.postgres._embedded import embedded_postgres
     from flowstore.postgres._errors import redact, translate_errors
     from flowstore.postgres._pool import Pool
@@ -22,6 +23,7 @@ else:
             "_backends": ("backend_of", "end_backend"),
             "_beside": ("plain_nursery",),
             "_connection": ("Connection",),
+            "_direct": ("DirectStatement", "RawRow"),
             "_embedded": ("embedded_postgres",),
             "_errors": ("redact", "translate_errors"),
             "_pool": ("Pool",),
@@ -33,8 +35,10 @@ else:
 __all__ = [
     "Backend",
     "Connection",
+    "DirectStatement",
     "Pool",
     "PoolSettings",
+    "RawRow",
     "backend_of",
     "embedded_postgres",
     "end_backend",

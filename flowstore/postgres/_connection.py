@@ -1,7 +1,7 @@
 """A psycopg connection that trio drives: the one class that knows psycopg's insides."""
 
 from collections import deque
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -18,6 +18,7 @@ from psycopg.rows import AsyncRowFactory, TupleRow, tuple_row
 from flowstore.postgres._backend import Backend
 from flowstore.postgres._blocks import SeenThrough, ServerCursor
 from flowstore.postgres._connect import open_pgconn, with_time_limits
+from flowstore.postgres._direct import DirectStatement, RawRow, fetch_row
 from flowstore.postgres._interrupt import (
     OutcomeUnknownError,
     interrupt,
@@ -159,6 +160,27 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
                 return await self._wait(gen)
             raise errors._WaitTimeout("wait timeout expired")  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - psycopg's callers expect it
         return await self._wait(gen)
+
+    async def fetch_row(
+        self, statement: DirectStatement, parameters: Sequence[str | None]
+    ) -> RawRow:
+        """Execute a statement that gives one row, without a cursor; not inside `pipeline()`.
+
+        Args:
+            statement: is prepared on the server as cursors' statements are.
+            parameters: as text, in order; None is null.
+
+        Returns:
+            The row's columns in binary, as the server sent them.
+
+        Raises:
+            psycopg.DataError: a parameter holds a NUL.
+        """
+        self._check_connection_ok()
+        async with self.lock:
+            if self.in_pipeline:
+                raise psycopg.NotSupportedError("a row can't be fetched in a pipeline: use execute")
+            return await self._wait(fetch_row(self, statement, parameters))
 
     async def _wait(self, gen: PQGen[T]) -> T:
         if is_seen_through():

@@ -11,7 +11,6 @@ import attrs
 import psycopg
 import trio
 from psycopg import pq
-from psycopg.waiting import Wait
 
 from flowstore.errors import DatabaseUnavailableError
 from flowstore.postgres._beside import beside
@@ -19,7 +18,7 @@ from flowstore.postgres._connection import APPLICATION_NAME, Connection
 from flowstore.postgres._errors import redact
 from flowstore.postgres._interrupt import logger
 from flowstore.postgres._pooled import Birth, PoolSettings, Spare, session_of
-from flowstore.postgres._waiting import ready_now
+from flowstore.postgres._waiting import has_input
 from flowstore.postgres._watch import watch
 from flowstore.postgres._watched import Configure, make_ready
 
@@ -208,7 +207,7 @@ class Pool:
         # A silent socket is as good as ever. One with something to read may have been told that the
         # server is going down: a restart shows here, without a round trip each time.
         unused = trio.current_time() - spare.since
-        if unused < self._settings.check_after and not ready_now(connection.fileno(), Wait.R):
+        if unused < self._settings.check_after and not has_input(connection.pgconn.socket):
             return True
         try:
             with trio.move_on_after(CHECK_TIMEOUT):
@@ -220,7 +219,8 @@ class Pool:
 
     async def _give_back(self, connection: Connection) -> None:
         try:
-            await self._tidy(connection)
+            if not connection.closed and connection.pgconn.transaction_status != IDLE:
+                await self._tidy(connection)
         finally:
             if self._closed or not self._is_clean(connection) or self._is_expired(connection):
                 self._discard(connection)
@@ -230,9 +230,7 @@ class Pool:
     async def _tidy(self, connection: Connection) -> None:
         """Stop what still runs, or roll back what is still open; shielded and bounded by `grace`."""
         try:
-            if connection.closed or connection.info.transaction_status == IDLE:
-                return
-            if connection.info.transaction_status == ACTIVE or connection.in_pipeline:
+            if connection.pgconn.transaction_status == ACTIVE or connection.in_pipeline:
                 await connection.cancel_safe()  # it will be closed; that alone stops no statement
             else:
                 await connection.rollback()
@@ -242,7 +240,7 @@ class Pool:
     def _is_clean(self, connection: Connection) -> bool:
         return (
             not connection.closed
-            and connection.info.transaction_status == IDLE
+            and connection.pgconn.transaction_status == IDLE
             and not connection.in_pipeline
             and not connection.lock.locked()
             and session_of(connection) == self._births[connection].session

@@ -18,6 +18,10 @@ from psycopg.waiting import Ready, Wait
 
 T = TypeVar("T")
 
+WAIT_R, WAIT_W = Wait.R, Wait.W
+READY_R: Final = Ready.R
+# Looked up once: an enum's member takes longer to find than to compare.
+
 MAX_BUSY_TIME: Final = 0.005
 """Seconds a task may go on without letting others run; psycopg's own figure for asyncio."""
 
@@ -97,7 +101,17 @@ class Driver:
             # psycopg's compiled generators take no None once they have begun.
             wanted = generator.send(Ready.NONE) if resumed else next(generator)
             while True:
-                wanted = generator.send(await self._wait(fd, wanted, flush))
+                if wanted == WAIT_R and flush is None:
+                    # What nearly every wait is for, here: each call on the way takes its time.
+                    self.silent_since = monotonic()
+                    try:
+                        await trio.lowlevel.wait_readable(fd)
+                    finally:
+                        self.silent_since = None
+                    self._yielded_at = monotonic()
+                    wanted = generator.send(READY_R)
+                else:
+                    wanted = generator.send(await self._wait(fd, wanted, flush))
         except StopIteration as finished:
             await self._let_others_run(trio.lowlevel.cancel_shielded_checkpoint)
             return finished.value
@@ -106,17 +120,17 @@ class Driver:
 
     async def _wait(self, fd: int, wanted: Wait, flush: Callable[[], int] | None) -> Ready:
         # A socket is nearly always writable: one look costs less than a turn of the event loop.
-        if wanted & Wait.W:
+        if wanted & WAIT_W:
             await self._let_others_run(trio.lowlevel.checkpoint)
             if ready := ready_now(fd, wanted):
                 return ready
         self.silent_since = monotonic()
         try:
-            if wanted == Wait.R and flush is not None and flush():
+            if wanted == WAIT_R and flush is not None and flush():
                 # The answer to what was never sent would be waited for, for ever. It is called
                 # ready in either case: flushing may have read it already.
                 await _wait_for_either(fd)
-                ready = Ready.R
+                ready = READY_R
             else:
                 ready = await _wait_for(fd, wanted)
         finally:
@@ -128,6 +142,13 @@ class Driver:
         if monotonic() - self._yielded_at > MAX_BUSY_TIME:
             await checkpoint()
             self._yielded_at = monotonic()
+
+
+def has_input(fd: int) -> bool:
+    """Tell whether `fd` has something to read, or an error to tell, without waiting."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def ready_now(fd: int, wanted: Wait) -> Ready:

@@ -16,8 +16,10 @@ from flowstore.errors import (
     StreamNotFoundError,
 )
 from flowstore.events import Event, StreamId
+from flowstore.postgres import RawRow
 from flowstore.store import _arrays
 from flowstore.store._queue import QueuedAppend
+from flowstore.store._wire import number, numbers, time
 
 __all__ = ["AppendPlan", "Appended", "plan_append", "plan_streams"]
 
@@ -30,11 +32,24 @@ _APPEND: Final = (
     " %s::timestamptz[], %s::text[], %s::text[], %s::text[],"
     " %s::text, %s::text, %s::text, %s::text)"
 )
+_APPEND_EVENT: Final = (
+    "select base, sequence, appended from {schema}.append_event("
+    "%s::text, %s::{stream_arg}, %s::text, %s::bigint, %s::boolean, %s::boolean,"
+    " %s::uuid, %s::text, %s::text, %s::text, %s::text, %s::text, %s::text)"
+)
+"""For a single event."""
 _APPEND_STREAM: Final = (
     "select base, sequences, appended from {schema}.append_stream("
     "%s::text, %s::{stream_arg}, %s::text, %s::bigint, %s::boolean, %s::boolean,"
     " %s::uuid[], %s::text[], %s::text[], %s::text, %s::text, %s::text, %s::text)"
 )
+"""For events of one stream that have everything but their data in common."""
+_READERS: Final[dict[LiteralString, tuple[Callable[[bytes], Any], ...]]] = {
+    _APPEND: (numbers, numbers, time),
+    _APPEND_STREAM: (number, numbers, time),
+    _APPEND_EVENT: (number, number, time),
+}
+"""What reads the columns of a call's row."""
 
 
 @attrs.define
@@ -113,26 +128,32 @@ class AppendPlan:
         demands: one a stream, in the order that the call names them.
         placed: for each event its stream's index and its place among that stream's events here.
         queued: the appends, in queue order.
-        is_of_one: all events are of one stream, and have everything but their data in common.
+        call: the statement that calls the function.
     """
 
-    parameters: tuple[Any, ...] = attrs.field(repr=False)
+    parameters: tuple[str | None, ...] = attrs.field(repr=False)
     demands: tuple[StreamDemand, ...]
     placed: tuple[tuple[int, int], ...]
     queued: tuple[QueuedAppend, ...]
-    is_of_one: bool = False
-
-    @property
-    def call(self) -> LiteralString:
-        """The statement that calls the function."""
-        return _APPEND_STREAM if self.is_of_one else _APPEND
+    call: LiteralString = _APPEND
 
     def answered(self, row: Sequence[Any]) -> list[list[Event]]:
         """Give the events their places, as the function's row says."""
-        if self.is_of_one:
-            base, sequences, at = row
-            return self.recorded(Appended((base,), sequences, at))
-        return self.recorded(Appended(*row))
+        base, sequences, at = row
+        if self.call is _APPEND:
+            return self.recorded(Appended(base, sequences, at))
+        return self.recorded(
+            Appended((base,), sequences if self.call is _APPEND_STREAM else (sequences,), at)
+        )
+
+    def told(self, row: RawRow) -> list[list[Event]]:
+        """Give the events their places, as the function's row says on the wire."""
+        return self.answered(
+            [
+                raw if raw is None else read(raw)
+                for read, raw in zip(_READERS[self.call], row, strict=True)
+            ]
+        )
 
     def recorded(self, answer: Appended) -> list[list[Event]]:
         """Give the events their places: one list for each append."""
@@ -193,11 +214,12 @@ def plan_append(
     if len(in_order) == 1 and placed:
         shorter = _of_one_stream(appends, in_order[0], codec, must_exist=must_exist)
         if shorter is not None:
-            return AppendPlan((tenant, *shorter), in_order, placed, tuple(appends), is_of_one=True)
+            call = _APPEND_EVENT if len(placed) == 1 else _APPEND_STREAM
+            return AppendPlan((tenant, *shorter), in_order, placed, tuple(appends), call)
     parameters = (
         tenant,
         *_stream_parameters(in_order, text_ids=text_ids),
-        must_exist,
+        _truth(must_exist),
         *_event_parameters(appends, placed, codec),
     )
     return AppendPlan(parameters, in_order, placed, tuple(appends))
@@ -237,8 +259,8 @@ def plan_streams(
 
 def _of_one_stream(
     appends: Sequence[QueuedAppend], demand: StreamDemand, codec: EventCodec, *, must_exist: bool
-) -> tuple[Any, ...] | None:
-    """Give the parameters of the shorter call; None where the events differ in more than data."""
+) -> tuple[str | None, ...] | None:
+    """Give the parameters of a shorter call; None where the events differ in more than data."""
     events = appends[0].action.events
     if len(appends) > 1:
         events = tuple(chain.from_iterable(append.action.events for append in appends))
@@ -257,16 +279,29 @@ def _of_one_stream(
         stream_id if isinstance(stream_id, str) else stream_id.hex,
         demand.stream_type,
         None if demand.base is None else str(demand.base),
-        "t" if demand.starts else "f",
-        "t" if must_exist else "f",
-        _arrays.uuids([event.id for event in events]),
-        _arrays.texts([event.type_name for event in events]),
-        _arrays.texts([codec.encode(event.data) for event in events]),
+        _truth(demand.starts),
+        _truth(must_exist),
+        *_bodies(events, codec),
         codec.encode_headers(first.headers) if first.headers else None,
         first.correlation_id,
         first.causation_id,
         first.user_name,
     )
+
+
+def _bodies(events: Sequence[Event], codec: EventCodec) -> tuple[str, str, str]:
+    if len(events) == 1:
+        (event,) = events
+        return event.id.hex, event.type_name, codec.encode(event.data)
+    return (
+        _arrays.uuids([event.id for event in events]),
+        _arrays.texts([event.type_name for event in events]),
+        _arrays.texts([codec.encode(event.data) for event in events]),
+    )
+
+
+def _truth(value: bool) -> str:  # noqa: FBT001 - the value is what is written
+    return "t" if value else "f"
 
 
 def _stream_parameters(demands: Sequence[StreamDemand], *, text_ids: bool) -> Iterable[str]:

@@ -162,13 +162,16 @@ class Commit:
         return Statement(self.engine.sql.statement(plan.call), plan.parameters)
 
     async def _write_at_once(self, connection: Connection, plan: AppendPlan | None) -> Written:
+        if not self.queue.operations:
+            return [] if plan is None else await self._write_directly(connection, plan)
         statements = [] if plan is None else [self._append(plan)]
-        if self.queue.operations:
-            statements += operation_statements(self.engine, self.queue.operations)
-        if not statements:
-            return []
+        statements += operation_statements(self.engine, self.queue.operations)
         rows = await run_as_one(connection, statements)
         return [] if plan is None else plan.answered(rows[0] or ())
+
+    async def _write_directly(self, connection: Connection, plan: AppendPlan) -> Written:
+        call = self.engine.sql.direct(plan.call)
+        return plan.told(await connection.fetch_row(call, plan.parameters))
 
     async def _write_in_order(
         self, connection: Connection, plan: AppendPlan | None
@@ -177,9 +180,7 @@ class Commit:
         recorded: Written = []
         queue = self.queue
         if plan is not None:
-            append = self._append(plan)
-            cursor = await connection.execute(append.query, append.parameters, binary=True)
-            recorded = plan.answered(await cursor.fetchone() or ())
+            recorded = await self._write_directly(connection, plan)
             events = list(chain.from_iterable(recorded))
             lend = lend_again(connection)
             unit = ProjectionUnit(self.engine, self.tenant, queue.copy(), lend=lend)

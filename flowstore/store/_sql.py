@@ -1,9 +1,12 @@
 """Statements for one schema: templates with the names put in, ready to be sent."""
 
+import re
 from typing import Final, LiteralString, cast
 
 import attrs
 from psycopg import sql
+
+from flowstore.postgres import DirectStatement
 
 __all__ = ["SchemaSql", "for_parameters"]
 
@@ -16,6 +19,7 @@ _EVENT_COLUMNS: Final = (
     " e.correlation_id, e.causation_id, e.user_name, e.tenant_id"
 )
 """What statements select of `{schema}.events e`, in the order that `decode_row` takes it."""
+_PLACEHOLDER: Final = re.compile(rb"%([%s])")
 
 
 @attrs.frozen
@@ -34,6 +38,9 @@ class SchemaSql:
     schema: str
     stream_identity: str = "uuid"
     _ready: dict[str, bytes] = attrs.field(factory=dict[str, bytes], init=False, repr=False)
+    _direct: dict[str, DirectStatement] = attrs.field(
+        factory=dict[str, DirectStatement], init=False, repr=False
+    )
 
     def statement(self, template: LiteralString, table: str | None = None) -> bytes:
         """Give a statement that is sent with parameters; put together once.
@@ -48,6 +55,13 @@ class SchemaSql:
         ready = self._ready.get(key)
         if ready is None:
             ready = self._ready[key] = self.compose(template, table).as_bytes()
+        return ready
+
+    def direct(self, template: LiteralString) -> DirectStatement:
+        """Give the same statement for `Connection.fetch_row`, its parameters numbered."""
+        ready = self._direct.get(template)
+        if ready is None:
+            ready = self._direct[template] = DirectStatement(_numbered(self.statement(template)))
         return ready
 
     def compose(self, template: LiteralString, table: str | None = None) -> sql.Composed:
@@ -90,3 +104,13 @@ def for_parameters(part: sql.Composable) -> sql.Composable:
     """Keep psycopg from taking a percent sign in a name for a placeholder."""
     # Safe as a literal: only quoted names and our own constants come here.
     return sql.SQL(cast("LiteralString", part.as_string().replace("%", "%%")))
+
+
+def _numbered(query: bytes) -> bytes:
+    """Put `$1`, `$2` and so on for psycopg's placeholders."""
+    first, *rest = _PLACEHOLDER.split(query)
+    made, count = [first], 0
+    for kind, text in zip(rest[::2], rest[1::2], strict=True):
+        count += kind == b"s"
+        made += [b"$%d" % count if kind == b"s" else b"%", text]
+    return b"".join(made)

@@ -5,6 +5,7 @@ import inspect
 import psycopg
 import pytest
 from psycopg import _conninfo_utils, errors, generators, pq, waiting
+from psycopg._preparing import PrepareManager
 from psycopg.abc import PQGen
 
 
@@ -116,3 +117,20 @@ async def test_a_suspended_generator_asks_again_when_told_nothing_yet(conn):
     wanted = next(generator)
     assert generator.send(waiting.Ready.NONE) == wanted
     await conn.drive(generator, resumed=True)
+
+
+def test_statements_without_a_cursor_do_what_cursors_do():
+    """`_direct` goes the way of these two, step by step."""
+    steps = source(psycopg.AsyncCursor._maybe_prepare_gen)
+    for step in ("_get_prepared(pgq", "_send_prepare(name", "yield from execute(self._pgconn)",
+                 "_send_query_prepared(name", "maybe_add_to_cache(pgq, prep, name)",
+                 "validate(key, prep, name, results)"):  # fmt: skip
+        assert step in steps
+    steps = source(psycopg.AsyncCursor._execute_gen)
+    assert "_start_query(query)" in steps
+    assert "maintain_gen(self._conn)" in steps
+    manager = PrepareManager
+    assert parameters(manager.get) == ["self", "query", "prepare"]
+    assert parameters(manager.maybe_add_to_cache) == ["self", "query", "prep", "name"]
+    assert parameters(manager.validate) == ["self", "key", "prep", "name", "results"]
+    assert "(query.query, query.types)" in source(manager.key)

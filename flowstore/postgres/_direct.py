@@ -1,0 +1,95 @@
+"""Statements without a cursor: text in, and the bytes of one row out.
+
+A cursor looks at each parameter for how to write it, and at each column for how to read it. A
+statement that is executed once a commit knows both: it saves half of what a statement takes in this
+process. psycopg's own record of what is prepared is kept, so that both ways share its bounds, and
+what makes it forget.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+
+import attrs
+import psycopg
+from psycopg import generators, pq
+from psycopg._preparing import Prepare
+from psycopg.abc import PQGen
+from psycopg.errors import error_from_result
+from psycopg.pq.abc import PGresult
+
+if TYPE_CHECKING:
+    from flowstore.postgres._connection import Connection
+
+__all__ = ["DirectStatement", "RawRow", "fetch_row"]
+
+RawRow: TypeAlias = tuple[bytes | None, ...]
+
+BINARY: Final = pq.Format.BINARY
+TUPLES_OK: Final = pq.ExecStatus.TUPLES_OK
+FATAL_ERROR: Final = pq.ExecStatus.FATAL_ERROR
+SHOULD, NO = Prepare.SHOULD, Prepare.NO
+
+
+@attrs.frozen
+class DirectStatement:
+    """Hold a statement as the server takes it.
+
+    Attributes:
+        query: with parameters `$1`, `$2` and so on, each cast to its type.
+        types: none are told; a part of what psycopg knows a prepared statement by.
+    """
+
+    query: bytes
+    types: tuple[int, ...] = attrs.field(default=(), init=False)
+
+
+def fetch_row(
+    connection: "Connection", statement: DirectStatement, parameters: Sequence[str | None]
+) -> PQGen[RawRow]:
+    """Execute a statement that gives one row, as psycopg's cursors do, in one generator.
+
+    Raises:
+        psycopg.DataError: a parameter holds a NUL, which would cut it off.
+        psycopg.Error: the server refused the statement, or can't be reached.
+    """
+    pgconn = connection.pgconn
+    values = _encoded(parameters, pgconn._encoding)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - as cursors do
+    yield from connection._start_query()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - begins a transaction without autocommit
+    prepared = connection._prepared  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - see above
+    asked = cast("Any", statement)  # it looks at the query and the types
+    how, name = prepared.get(asked)
+    if how is NO:
+        pgconn.send_query_params(statement.query, values, result_format=BINARY)
+    else:
+        if how is SHOULD:
+            pgconn.send_prepare(name, statement.query)
+            _check((yield from generators.execute(pgconn)), connection)
+        pgconn.send_query_prepared(name, values, result_format=BINARY)
+    key = prepared.maybe_add_to_cache(asked, how, name)
+    results = yield from generators.execute(pgconn)
+    if key is not None:
+        prepared.validate(key, how, name, results)
+    _check(results, connection)
+    row = _only_row(results)
+    yield from prepared.maintain_gen(connection)
+    return row
+
+
+def _encoded(parameters: Sequence[str | None], encoding: str) -> list[bytes | None]:
+    values = [None if value is None else value.encode(encoding) for value in parameters]
+    if any(value is not None and b"\0" in value for value in values):
+        raise psycopg.DataError("PostgreSQL text can't contain NUL (0x00)")
+    return values
+
+
+def _check(results: Sequence[PGresult], connection: "Connection") -> None:
+    for result in results:
+        if result.status == FATAL_ERROR:
+            raise error_from_result(result, encoding=connection.pgconn._encoding)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - as cursors do
+
+
+def _only_row(results: Sequence[PGresult]) -> RawRow:
+    if len(results) != 1 or results[0].status != TUPLES_OK or results[0].ntuples != 1:
+        raise psycopg.InternalError("the statement gave no row, or several: ask for one")
+    (result,) = results
+    return tuple([result.get_value(0, column) for column in range(result.nfields)])
