@@ -15,7 +15,7 @@ from flowstore.errors import (
     StreamCollisionError,
     StreamNotFoundError,
 )
-from flowstore.events import Event, StreamId
+from flowstore.events import Event, StreamId, recorded_event
 from flowstore.postgres import RawRow
 from flowstore.store import _arrays
 from flowstore.store._queue import QueuedAppend
@@ -171,20 +171,16 @@ class AppendPlan:
 
 
 def _recorded(event: Event, version: int, sequence: int, timestamp: datetime) -> Event:
-    # In full: attrs.evolve takes twice as long.
-    return Event(
-        data=event.data,
-        sequence=sequence,
-        id=event.id,
-        stream_id=event.stream_id,
-        version=version,
-        type_name=event.type_name,
-        timestamp=timestamp,
-        headers=event.headers,
-        correlation_id=event.correlation_id,
-        causation_id=event.causation_id,
-        tenant_id=event.tenant_id,
-        user_name=event.user_name,
+    # In full: attrs.evolve takes three times as long.
+    return recorded_event(
+        event.data,
+        sequence,
+        event.id,
+        (event.stream_id, version),
+        event.type_name,
+        timestamp,
+        event.headers,
+        (event.correlation_id, event.causation_id, event.tenant_id, event.user_name),
     )
 
 

@@ -3,13 +3,14 @@
 import os
 import time
 from typing import Final
-from uuid import UUID
+from uuid import UUID, SafeUUID
 
 __all__ = ["event_id_at", "new_event_id", "new_event_ids", "new_event_uuids"]
 
 _MARKS: Final = (0x7 << 76) | (0x2 << 62)
 """The bits that say version 7, and which variant of UUIDs."""
 _OTHERS: Final = ~((0xF << 76) | (0x3 << 62))
+_make, _put = object.__new__, object.__setattr__
 _VERSION: Final = bytes(0x70 | byte & 0x0F for byte in range(256))
 _VARIANT: Final = bytes(0x80 | byte & 0x3F for byte in range(256))
 
@@ -27,12 +28,20 @@ def new_event_uuids(count: int) -> list[UUID]:
     """Draw so many identities at once, of one millisecond."""
     if count == 1:
         return [new_event_id()]
-    return [UUID(int=int.from_bytes(drawn, "big")) for drawn in new_event_ids(count)]
+    return [_uuid(int.from_bytes(drawn, "big")) for drawn in new_event_ids(count)]
 
 
 def event_id_at(milliseconds: int, bits: int) -> UUID:
     """Make an identity of the milliseconds since 1970 and 80 bits, of which six are overwritten."""
-    return UUID(int=((milliseconds << 80) | bits) & _OTHERS | _MARKS)
+    return _uuid(((milliseconds << 80) | bits) & _OTHERS | _MARKS)
+
+
+def _uuid(number: int) -> UUID:
+    """Make a UUID of its 128 bits, in half of the time that its class takes to look at them."""
+    made = _make(UUID)
+    _put(made, "int", number)
+    _put(made, "is_safe", SafeUUID.unknown)
+    return made
 
 
 def new_event_ids(count: int) -> list[bytes]:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import attrs
 
-from flowstore.events import Event, NewEvent, StreamId
+from flowstore.events import Event, NewEvent, StreamId, recorded_event
 from flowstore.store._engine import Engine
 from flowstore.store._names import check_event_text
 from flowstore.store._tracing import active_trace_id
@@ -66,21 +66,11 @@ def new_events(
     causation_id = marks.causation_id if kept.causation_id else None
     user_name = marks.user_name if kept.user_name else None
     name_of = engine.codec.name_of
+    place, told = (stream_id, 0), (correlation_id, causation_id, tenant_id, user_name)
 
     def envelope(data: Any, event_id: UUID) -> Event:
-        return Event(
-            data=data,
-            sequence=0,
-            id=event_id,
-            stream_id=stream_id,
-            version=0,
-            type_name=name_of(data),
-            timestamp=now,
-            headers=dict(headers),
-            correlation_id=correlation_id,
-            causation_id=causation_id,
-            tenant_id=tenant_id,
-            user_name=user_name,
+        return recorded_event(
+            data, 0, event_id, place, name_of(data), now, dict(headers) if headers else {}, told
         )
 
     def with_its_own(new: NewEvent, drawn: UUID) -> Event:
