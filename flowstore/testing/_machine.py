@@ -272,6 +272,7 @@ class ProjectionMachine(RuleBasedStateMachine):
                 await daemon.catch_up()
             except* EventFailedError as failed:
                 raise refused(self._reference, failed) from None
+        self._reference.check_unaltered(alone)
 
     _daemon: ProjectionDaemon
     _process: trio.CancelScope

@@ -56,10 +56,19 @@ def check_projection(
     commits fail, their answers are lost, and its process crashes or is cancelled and another one
     goes on. After every commit the documents are those of all events up to the progress and of no
     others: none skipped, none repeated, none too early. Then it is rebuilt, and runs inline and live
-    as far as its kind allows. Where it fails, Hypothesis finds the smallest appends that do. Works
-    in plain tests and in async ones; takes a few seconds.
+    as far as its kind allows. Events have to be left as they were handed over. Where it fails,
+    Hypothesis finds the smallest appends that do. Works in plain tests and in async ones; takes a
+    few seconds.
 
         check_projection(Basket)
+
+    It judges what a projection writes through its session: documents, of whatever class, and rows of
+    flat tables. So it finds one that trusts its own memory, commits by itself, or applies an event
+    twice, as far as documents differ then: `check_exactly_once` and `check_progress` for effects
+    that are documents. What is done in other ways nobody sees here, and it may happen again with
+    every attempt and in every rebuild: mails, files, other databases, rows written by SQL. Nor does
+    it look at when `after_commit` is called. Record such effects, and hold them against those two
+    laws yourself; or write them as documents, and send from there.
 
     Args:
         projection: an `IProjection`, which is copied for each process; its class, or a function
@@ -77,7 +86,7 @@ def check_projection(
 
     Raises:
         BrokenLawError: names the document, its fields, the progress, and what happened on the way
-            there.
+            there; or the event that was changed.
         RegistrationError: the projection can't be registered.
         NotInMemoryError: it executes SQL.
         ValueError: no events to draw from; nothing was ever written, so nothing was checked; or it

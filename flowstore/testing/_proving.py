@@ -131,6 +131,7 @@ class Trial:
                 await daemon.catch_up()
             except* EventFailedError as failed:
                 raise refused(reference, failed) from None
+        reference.check_unaltered(database)
         if is_live and isinstance(projection, AggregateProjection):
             await self._live(reference, store, projection)
         return reference

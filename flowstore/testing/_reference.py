@@ -94,6 +94,21 @@ class Reference:
         with self._telling(self.end, log):
             check_rebuild_equals_replay(found, self.at(self.end))
 
+    def check_unaltered(self, database: WitnessedDatabase) -> None:
+        """Hold what was handed over, as far as that wasn't done before, against what it was.
+
+        Raises:
+            BrokenLawError: an event's data was changed in place.
+        """
+        altered = database.altered()
+        if altered is not None:
+            raise BrokenLawError(
+                "agreement",
+                f"projection {self.name!r} changes an event's data, and other shards are handed the"
+                " same object, as it is itself where it tries again: change a copy\n"
+                f"  {told(altered.event)}\n  was stored as {altered.stored}",
+            )
+
     @contextmanager
     def _telling(self, progress: int, log: Sequence[Commit | str]) -> Generator[None]:
         """Add to a story whose it is, and what happened."""
@@ -162,6 +177,7 @@ class Judge:
             raise self._broken
         if self._rebuilds:
             self._reference.check_rebuilt(self._database.documents(), self._database.log)
+        self._reference.check_unaltered(self._database)
 
     def _look(self, progress: int) -> None:
         if self._broken is not None:

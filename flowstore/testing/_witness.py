@@ -8,14 +8,15 @@ from typing import Any, cast
 import attrs
 
 from flowstore.daemon import DaemonSettings
-from flowstore.events import DeadLetter, EventPage
+from flowstore.errors import FlowstoreError
+from flowstore.events import DeadLetter, Event, EventPage
 from flowstore.store import Claim
 from flowstore.store._names import stored_tenant
 from flowstore.store.memory import DEAD_LETTERS, PROGRESS, MemoryDatabase, Place, Transaction
 from flowstore.testing._memory import DocumentKey
 from flowstore.testing._memory_store import MemoryStore
 
-__all__ = ["Commit", "Documents", "PagedStore", "WitnessedDatabase", "set_aside"]
+__all__ = ["Altered", "Commit", "Documents", "PagedStore", "WitnessedDatabase", "set_aside"]
 
 Documents = dict[DocumentKey, Any]
 """JSON values of documents, and rows of flat tables, by tenant, class or table, and identity."""
@@ -36,6 +37,19 @@ class Commit:
 
     floor: int
     ceiling: int
+
+
+@attrs.frozen
+class Altered:
+    """Tell of an event whose data was changed in place by whom it was handed to.
+
+    Attributes:
+        event: as it is now.
+        stored: its data's JSON as it was.
+    """
+
+    event: Event
+    stored: str
 
 
 def _nothing(_progress: int) -> None:
@@ -62,12 +76,27 @@ class WitnessedDatabase(MemoryDatabase):
         self.looked_at: Callable[[int], None] = _nothing
         self.classes: dict[str, type] = {}
         self.last: int | None = None
+        self._handed: list[tuple[Altered, Callable[[Any], str]]] = []
         self._shard = shard
         self._sizes = itertools.cycle(sizes)
 
     def next_size(self) -> int:
         """Say how many events the next page has."""
         return next(self._sizes)
+
+    def hand(self, events: Sequence[Event], encode: Callable[[Any], str]) -> None:
+        """Note what events are before they are handed over; `encode` writes their data as JSON."""
+        for event in events:
+            text = _written(event, encode)
+            if text is not None:
+                self._handed.append((Altered(event, text), encode))
+
+    def altered(self) -> Altered | None:
+        """Give the first event that isn't what it was when it was handed over; asks of each once."""
+        handed, self._handed = self._handed, []
+        return next(
+            (was for was, encode in handed if _written(was.event, encode) != was.stored), None
+        )
 
     def progress(self) -> int:
         """Say where the shard stands."""
@@ -128,8 +157,16 @@ class PagedStore(MemoryStore):
             max_bytes=max_bytes,
             include_archived=include_archived,
         )
+        cast("WitnessedDatabase", self.database).hand(page.events, self._engine.documents.value)
         # As heavy as a page may be, or a shard that is behind would join it to the next.
         return attrs.evolve(page, size=max(page.size, _FULL))
+
+
+def _written(event: Event, encode: Callable[[Any], str]) -> str | None:
+    try:
+        return encode(event.data)
+    except FlowstoreError:  # what stands for several events isn't written like a document
+        return None
 
 
 def set_aside(letter: DeadLetter) -> str:

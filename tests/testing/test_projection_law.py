@@ -78,6 +78,37 @@ class Bills:
         return attrs.evolve(bill, total=bill.total + sum(prices))
 
 
+@attrs.define
+class Boxed:
+    prices: list[int]
+
+
+class Sorting(Bills):
+    """Changes an event that others read too; its own documents are right."""
+
+    consumes: ClassVar = (Boxed,)
+
+    def added(self, bill, boxes):
+        return attrs.evolve(bill, total=bill.total + sum(price % 9 for price in boxes))
+
+    async def apply(self, session, streams):
+        for stream in streams:
+            bill = await session.load(Bill, stream.id) or Bill(stream.id)
+            for event in stream.events:
+                event.data.prices.sort()
+                bill = self.added(bill, event.data.prices)
+            session.store(bill)
+
+
+class SortingCopies(Sorting):
+    async def apply(self, session, streams):
+        for stream in streams:
+            bill = await session.load(Bill, stream.id) or Bill(stream.id)
+            for event in stream.events:
+                bill = self.added(bill, sorted(event.data.prices))
+            session.store(bill)
+
+
 def make_bills():
     return Bills()
 
@@ -113,6 +144,7 @@ SOUND = {
     ),
     "a flat table": prices_table(),
     "a composite": Composite("both").stage(Basket).stage(prices_table()),
+    "one that copies what it changes": SortingCopies,
     "a process": event_process("pairs", every_second, produces=Bill, consumes=[Ordered]),
 }
 
@@ -231,6 +263,14 @@ class Gapless(Bills):
             session.store(bill)
 
 
+class Committing(Bills):
+    """Commits before the progress is."""
+
+    async def apply(self, session, streams):
+        await super().apply(session, streams)
+        await session.save_changes()
+
+
 BUGS = [
     (Dearest, [Lifecycle.LIVE], r"price is \S+ one at a time, \S+ live"),
     (Dearest, [Lifecycle.ASYNC], r"price is \S+ one at a time, \S+ in"),
@@ -244,6 +284,8 @@ BUGS = [
     (Greedy, [Lifecycle.INLINE], "inline it fails an append .*: ValueError: too many"),
     (Once, [Lifecycle.ASYNC], r"ValueError: seen already"),
     (Stubborn, None, "ValueError: seen already"),
+    (Committing, None, "can't apply an event: FlowstoreError: a projection can't commit"),
+    (Sorting, [Lifecycle.ASYNC], r"changes an event's data.*\n.*Boxed.*\n  was stored as"),
     (Gapless, None, "can't apply an event: ValueError: version . is missing"),
 ]
 FINDING = settings(max_examples=300, phases=[Phase.generate], deadline=None, database=None)
