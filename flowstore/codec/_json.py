@@ -117,9 +117,13 @@ def _is_plain(value: Any, levels: int) -> bool:
     if kind is dict and not _TEXT.issuperset(map(type, value)):
         return False
     items = value if kind is list else value.values()
-    return plain_types.issuperset(map(type, items)) or all(
-        _is_plain(item, levels - 1) for item in items
-    )
+    if plain_types.issuperset(map(type, items)):
+        return True
+    # A loop, and scalars passed over in it: most of the time of writing a document was this question.
+    for item in items:
+        if type(item) not in plain_types and not _is_plain(item, levels - 1):
+            return False
+    return True
 
 
 def from_json(text: str | bytes, *, what: str, error: type[FlowstoreError]) -> Any:

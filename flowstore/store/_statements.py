@@ -32,10 +32,13 @@ class Statement:
     Attributes:
         query: as it is sent, with psycopg's placeholders if it has parameters.
         parameters: in order; None sends the statement as it is.
+        prepare: whether the server keeps its plan; False has it planned for these parameters, and for
+            the tables as they are now. None: once it has run often.
     """
 
     query: LiteralString | bytes
     parameters: Sequence[Any] | None = ()
+    prepare: bool | None = None
 
 
 def check_statement(query: str | bytes) -> None:
@@ -74,7 +77,9 @@ async def fetch_rows(lend: Lend, statement: Statement) -> list[Row]:
     """
     with translate_errors():
         async with lend() as connection:
-            cursor = await connection.execute(statement.query, statement.parameters, binary=True)
+            cursor = await connection.execute(
+                statement.query, statement.parameters, prepare=statement.prepare, binary=True
+            )
             return await cursor.fetchall()
 
 
