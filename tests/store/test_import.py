@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -149,6 +150,74 @@ async def test_a_source_of_several_parts_is_one_transaction(store, monkeypatch):
     assert await store.import_events(pairs) == total
     events = await everything(store)
     assert [event.data.what for event in events] == [str(number) for number in range(total)]
+
+
+async def copies(store):
+    """Count the statements that the events came by: each has one time for all that it stores."""
+    table = sql.Identifier(store.options.schema, "events")
+    async with store.connection() as connection:
+        query = sql.SQL("select count(distinct recorded) from {}").format(table)
+        return (await (await connection.execute(query)).fetchone())[0]
+
+
+async def test_events_of_streams_that_came_before_go_on_in_the_same_copy(store, monkeypatch):
+    streams = [uuid4() for _ in range(7)]
+    total = 2 * _import.EVENTS_AT_ONCE + 10
+    pairs = [(streams[number % 7], Happened(str(number))) for number in range(total)]
+    assert await store.import_events(pairs) == total
+    assert await copies(store) == 1
+    monkeypatch.setattr("flowstore.store._import.EVENTS_IN_COPY", total // 2)
+    assert await store.import_events(pairs) == total
+    assert await copies(store) == 3
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_order_and_versions_hold_however_the_source_is_cut(store, monkeypatch, seed):
+    monkeypatch.setattr("flowstore.store._files.EVENTS_IN_PART", 3)
+    monkeypatch.setattr("flowstore.store._import.EVENTS_AT_ONCE", 10)
+    monkeypatch.setattr("flowstore.store._import.EVENTS_IN_COPY", 20)
+    draw = random.Random(seed)
+    streams = [uuid4() for _ in range(draw.randint(1, 40))]
+    for stream_id in draw.sample(streams, len(streams) // 3):
+        await append(store, stream_id, Happened("before"), Happened("before"))
+    known = await everything(store)
+    # Streams come up one after the other, and again at any time.
+    chosen = [streams[draw.randrange(1 + place // 4) % len(streams)] for place in range(170)]
+    pairs = [(stream_id, Happened(str(place))) for place, stream_id in enumerate(chosen)]
+    assert await store.import_events(pairs) == len(pairs)
+    events = await everything(store)
+    assert [event.data.what for event in events[len(known) :]] == [e.what for _, e in pairs]
+    for stream_id in streams:
+        versions = [event.version for event in events if event.stream_id == stream_id]
+        assert versions == list(range(1, len(versions) + 1))
+        if versions:
+            assert (await state(store, stream_id)).version == versions[-1]
+            await append(store, stream_id, Happened("after"))
+
+
+@pytest.mark.parametrize("place", [0, 5, 11, 12, 29, 59])
+async def test_what_is_refused_halfway_leaves_nothing_and_a_store_that_works(
+    store, monkeypatch, place
+):
+    monkeypatch.setattr("flowstore.store._files.EVENTS_IN_PART", 3)
+    monkeypatch.setattr("flowstore.store._import.EVENTS_AT_ONCE", 10)
+    archived, stream_id = uuid4(), uuid4()
+    await append(store, archived, Archived())
+    recorded = attrs.evolve((await everything(store))[0], data=Happened("late"), version=9)
+    before = await store.highest_sequence()
+    for wrong, error in [
+        ((archived, Happened("late")), StreamArchivedError),
+        ((stream_id, attrs.evolve(recorded, id=uuid4())), ConcurrencyError),
+        ((stream_id, NewEvent(Happened("again"), id=recorded.id)), EventIdConflictError),
+        ((stream_id, Happened("nul\0")), InvalidEventError),
+    ]:
+        pairs = [(stream_id, Happened(str(number))) for number in range(60)]
+        pairs[place] = wrong
+        with pytest.raises(error):
+            await store.import_events(pairs)
+        assert await state(store, stream_id) is None
+        assert len(await everything(store)) == before
+    assert await store.import_events([(stream_id, Happened("a"))]) == 1
 
 
 async def test_imported_events_are_recorded_when_they_come_whatever_their_own_time(store):
