@@ -1,7 +1,5 @@
 """A shard that stood aside goes on as it was before, however what it stood aside for has ended."""
 
-from uuid import UUID
-
 import attrs
 import pytest
 import trio
@@ -9,81 +7,23 @@ from trio.testing import wait_all_tasks_blocked
 
 from flowstore.errors import DatabaseError, RebuildError
 from flowstore.projections import AsyncOptions
+from tests.daemon.totals import (
+    POISON,
+    Total,
+    expected,
+    fill,
+    gate_of,
+    leftovers,
+    totals,
+)
 
-STREAMS = [UUID(int=number) for number in range(1, 4)]
 PATIENCE = 20
-
-
-@attrs.frozen
-class Counted:
-    by: int = 1
-
-
-@attrs.define
-class Total:
-    id: UUID
-    number: int = 0
-    seen: list[int] = attrs.field(factory=list)
-
-    def apply(self, counted: Counted) -> None:
-        if counted.by == POISON:
-            raise ValueError("poison")
-        self.number += counted.by
-        self.seen.append(counted.by)
-
-
-POISON = -7
-
-
-class Gate:
-    """Stops whoever comes until it is opened: `entered` tells that somebody has."""
-
-    def __init__(self):
-        self.entered, self.opened = trio.Event(), trio.Event()
-
-    async def wait(self):
-        self.entered.set()
-        await self.opened.wait()
-
-
-@attrs.define(eq=False)
-class Gated:
-    """A projection's twin that waits at a gate before it applies; only a shadow's, unless told."""
-
-    inner: object
-    gate: Gate
-    beside_only: bool = True
-
-    def __getattr__(self, name):
-        return getattr(self.inner, name)
-
-    async def apply(self, session, streams):
-        if type(session).__name__ == "ShadowUnit" or not self.beside_only:
-            await self.gate.wait()
-        await self.inner.apply(session, streams)
 
 
 @pytest.fixture
 def options(options):
     options.projections.aggregate_streams_with(Total, async_options=AsyncOptions(page_size=4))
     return options
-
-
-async def fill(store, *numbers):
-    for number in numbers:
-        async with store.session() as session:
-            session.events.append(STREAMS[number % len(STREAMS)], Counted(number))
-            await session.save_changes()
-
-
-async def expected(store):
-    session = store.session()
-    found = [await session.events.aggregate_stream(Total, stream) for stream in STREAMS]
-    return [total for total in found if total is not None]
-
-
-async def totals(store):
-    return await store.session().query(Total, "true order by id")
 
 
 @attrs.define(eq=False)
@@ -151,19 +91,6 @@ async def test_cancelled_at_any_step_it_goes_on_as_it_was(store, until, verb, be
         assert await totals(store) == await expected(store)
 
 
-async def leftovers(store):
-    async with store.connection() as connection:
-        cursor = await connection.execute(
-            "select tablename from pg_tables where schemaname = %s and tablename like 'shadow%%'",
-            (store.options.schema,),
-        )
-        tables = await cursor.fetchall()
-        cursor = await connection.execute(
-            f"select shard from {store.options.schema}.progress where shard like 'shadow%'".encode()
-        )
-        return tables + await cursor.fetchall()
-
-
 async def test_a_swap_cancelled_at_any_step_leaves_no_shadow_and_starts_nothing(store):
     await fill(store, *range(1, 10))
     async with store.build_projection_daemon() as daemon:
@@ -178,10 +105,8 @@ async def test_a_swap_cancelled_at_any_step_leaves_no_shadow_and_starts_nothing(
 
 
 async def test_a_swap_that_fails_while_its_shard_stands_aside_lets_it_go_on(store, until):
-    gate = Gate()
+    gate = gate_of(store).gate
     await fill(store, 1, 2, 3)
-    registered = store.options.projections._registered
-    registered[0] = attrs.evolve(registered[0], projection=Gated(registered[0].projection, gate))
     async with store.build_projection_daemon() as daemon:
         await daemon.start_all()
         await daemon.wait_for_non_stale_results(PATIENCE)
@@ -224,11 +149,8 @@ async def test_a_rebuild_that_fails_before_it_deletes_anything_lets_its_shard_go
 
 
 async def test_a_shard_is_started_although_somebody_is_just_stopping_it(store, until):
-    gate = Gate()
+    gate = gate_of(store, beside_only=False).gate
     await fill(store, 1)
-    registered = store.options.projections._registered
-    gated = Gated(registered[0].projection, gate, beside_only=False)
-    registered[0] = attrs.evolve(registered[0], projection=gated)
     async with store.build_projection_daemon() as daemon, trio.open_nursery() as nursery:
         await daemon.start_all()
         await gate.entered.wait()
@@ -249,10 +171,9 @@ async def test_a_rebuild_in_place_that_is_cut_off_does_not_go_on_by_itself(store
     async with store.build_projection_daemon() as daemon:
         await daemon.start_all()
         await daemon.wait_for_non_stale_results(PATIENCE)
-        gated = Gated(registered[0].projection, Gate(), beside_only=False)
-        shard = daemon._shards["Total"]
         # Registered too: whoever looks for the shard's progress asks the store by its projection.
-        registered[0] = shard.registration = attrs.evolve(registered[0], projection=gated)
+        gated = gate_of(store, beside_only=False)
+        daemon._shards["Total"].registration = registered[0]
         scope = trio.CancelScope()
 
         async def rebuild():

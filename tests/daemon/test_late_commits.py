@@ -14,29 +14,10 @@ from flowstore.errors import DatabaseUnavailableError
 from flowstore.events import EventBatch, group_by_stream_id, in_sequence
 from flowstore.projections import AsyncOptions
 from flowstore.store import Shadow
+from tests.daemon.totals import POISON, STREAMS, Counted, Total
 
-STREAMS = [UUID(int=number) for number in range(1, 6)]
 PATIENCE = 30
-POISON = -8
 QUICK = DaemonSettings(retry_time=0.001)
-
-
-@attrs.frozen
-class Counted:
-    by: int = 1
-
-
-@attrs.define
-class Total:
-    id: UUID
-    number: int = 0
-    seen: list[int] = attrs.field(factory=list)
-
-    def apply(self, counted: Counted) -> None:
-        if counted.by == POISON:
-            raise ValueError("poison")
-        self.number += counted.by
-        self.seen.append(counted.by)
 
 
 @attrs.define(eq=False)
@@ -90,28 +71,27 @@ class Server:
     seen: list = attrs.field(factory=list)
 
 
-@pytest.fixture
-def server(monkeypatch):
-    server = Server()
-    commit_batch, standing = Store.commit_batch, Store.standing
+def stand_before(server, target, monkeypatch):
+    """Have the commits to a store, or to a shadow, come late, and the looks that follow them."""
+    commit_batch, standing = target.commit_batch, target.standing
 
-    async def commit(store, unit, **where):
+    async def commit(kept, unit, **where):
         server.seen.append((where["floor"], where["ceiling"]))
         number, server.number = server.number, server.number + 1
         if number != server.which:
-            await commit_batch(store, unit, **where)
+            await commit_batch(kept, unit, **where)
             return
 
         async def carry_out():
-            await commit_batch(store, unit, **where)
+            await commit_batch(kept, unit, **where)
 
         server.late = carry_out
         if server.before is not None:
             await server.before()
         raise DatabaseUnavailableError("the connection was given up")
 
-    async def look(store, projection):
-        found = await standing(store, projection)
+    async def look(kept, *projection):
+        found = await standing(kept, *projection)
         if server.late is not None:
             server.looks -= 1
             if server.looks == 0:
@@ -120,8 +100,14 @@ def server(monkeypatch):
                 await late()
         return found
 
-    monkeypatch.setattr(Store, "commit_batch", commit)
-    monkeypatch.setattr(Store, "standing", look)
+    monkeypatch.setattr(target, "commit_batch", commit)
+    monkeypatch.setattr(target, "standing", look)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    server = Server()
+    stand_before(server, Store, monkeypatch)
     return server
 
 
@@ -293,33 +279,7 @@ async def test_a_rebuild_goes_on_from_it(store, mailing, table, server):
 @pytest.fixture
 def shadows(server, monkeypatch):
     """The same for commits to shadows, and looks at their own progress."""
-    commit_batch, standing = Shadow.commit_batch, Shadow.standing
-
-    async def commit(shadow, unit, **where):
-        server.seen.append((where["floor"], where["ceiling"]))
-        number, server.number = server.number, server.number + 1
-        if number != server.which:
-            await commit_batch(shadow, unit, **where)
-            return
-
-        async def carry_out():
-            await commit_batch(shadow, unit, **where)
-
-        server.late = carry_out
-        if server.before is not None:
-            await server.before()
-        raise DatabaseUnavailableError("the connection was given up")
-
-    async def look(shadow, *projection):
-        found = await standing(shadow, *projection)
-        if server.late is not None:
-            late, server.late = server.late, None
-            server.happened += 1
-            await late()
-        return found
-
-    monkeypatch.setattr(Shadow, "commit_batch", commit)
-    monkeypatch.setattr(Shadow, "standing", look)
+    stand_before(server, Shadow, monkeypatch)
     return server
 
 

@@ -12,39 +12,21 @@ from flowstore.daemon import DaemonSettings, open_store
 from flowstore.errors import RebuildError
 from flowstore.projections import AsyncOptions, Composite, FlatTable, Lifecycle
 from flowstore.store import NoShadowError, StoreOptions
+from tests.daemon.totals import (
+    STREAMS,
+    Counted,
+    Label,
+    Named,
+    Total,
+    append,
+    expected,
+    fill,
+    leftovers,
+    spoil,
+    totals,
+)
 
-STREAMS = [UUID(int=number) for number in range(1, 8)]
 PATIENCE = 30
-
-
-@attrs.frozen
-class Counted:
-    by: int = 1
-
-
-@attrs.frozen
-class Named:
-    name: str
-
-
-@attrs.define
-class Total:
-    id: UUID
-    number: int = 0
-    seen: list[int] = attrs.field(factory=list)
-
-    def apply(self, counted: Counted) -> None:
-        self.number += counted.by
-        self.seen.append(counted.by)
-
-
-@attrs.define
-class Label:
-    id: UUID
-    name: str = ""
-
-    def apply(self, named: Named) -> None:
-        self.name = named.name
 
 
 @attrs.define(eq=False)
@@ -80,56 +62,6 @@ def options(options):
     return options
 
 
-async def append(store, *events, to=None):
-    async with store.session() as session:
-        session.events.append(to or uuid4(), *events)
-        await session.save_changes()
-
-
-async def fill(store, count=30, *, start=0):
-    for number in range(start, start + count):
-        await append(store, Counted(number), to=STREAMS[number % len(STREAMS)])
-
-
-async def totals(store):
-    return await store.session().query(Total, "true order by id")
-
-
-async def expected(store):
-    """Fold every stream by itself."""
-    session = store.session()
-    found = [await session.events.aggregate_stream(Total, stream) for stream in STREAMS]
-    return [total for total in found if total is not None]
-
-
-async def spoil(store):
-    async with store.connection() as connection:
-        where = sql.Identifier(store.options.schema, "doc_total")
-        await connection.execute(
-            sql.SQL("update {} set data = data || '{{\"number\": -1}}'").format(where)
-        )
-        await connection.execute(
-            sql.SQL(
-                "insert into {} (tenant_id, id, data) select tenant_id, gen_random_uuid(), data"
-                " from {} limit 2"
-            ).format(where, where)
-        )
-
-
-async def leftovers(store):
-    async with store.connection() as connection:
-        cursor = await connection.execute(
-            "select tablename from pg_tables where schemaname = %s and tablename like 'shadow%%'",
-            (store.options.schema,),
-        )
-        tables = await cursor.fetchall()
-        progress = sql.Identifier(store.options.schema, "progress")
-        cursor = await connection.execute(
-            sql.SQL("select shard from {} where shard like 'shadow%'").format(progress)
-        )
-        return tables + await cursor.fetchall()
-
-
 async def rebuild(store, name, **more):
     async with store.build_projection_daemon() as daemon:
         await daemon.rebuild(name, **more)
@@ -140,7 +72,7 @@ async def rebuild(store, name, **more):
 
 @pytest.mark.parametrize("swap", [True, False])
 async def test_a_rebuild_gives_what_live_aggregation_gives_without_orphans(store, swap):
-    await fill(store)
+    await fill(store, *range(30))
     await spoil(store)
     await rebuild(store, Total, swap=swap)
     assert await totals(store) == await expected(store)
@@ -150,7 +82,7 @@ async def test_a_rebuild_gives_what_live_aggregation_gives_without_orphans(store
 
 async def test_a_projection_that_was_registered_late_is_filled(opening):
     async with opening() as store:
-        await fill(store)
+        await fill(store, *range(30))
     late = StoreOptions(schema=store.options.schema)
     late.projections.aggregate_streams_with(Total, lifecycle=Lifecycle.INLINE)
     async with open_store(store.dsn, late) as store:
@@ -158,12 +90,12 @@ async def test_a_projection_that_was_registered_late_is_filled(opening):
         await rebuild(store, Total)
         assert await totals(store) == await expected(store)
         assert len(await totals(store)) == 7
-        await fill(store, 5, start=30)
+        await fill(store, *range(30, 35))
         assert await totals(store) == await expected(store)
 
 
 async def test_imported_events_are_seen_by_the_next_rebuild(store):
-    await fill(store)
+    await fill(store, *range(30))
     await store.import_events([(STREAMS[0], Counted(100)), (STREAMS[1], Counted(200))])
     assert await totals(store) != await expected(store)
     await rebuild(store, Total)
@@ -179,7 +111,7 @@ async def test_a_rebuild_of_an_empty_store_deletes_what_is_there(store):
 
 
 async def test_a_second_rebuild_writes_nothing(store):
-    await fill(store)
+    await fill(store, *range(30))
     rows = sql.SQL("select id, version, xmin::text from {} order by id").format(
         sql.Identifier(store.options.schema, "doc_total")
     )
@@ -205,7 +137,7 @@ async def test_composites_and_flat_tables_are_rebuilt(opening):
         Composite("both").stage(Total).stage(Label, table), lifecycle=Lifecycle.INLINE
     )
     async with open_store(store.dsn, options) as store:
-        await fill(store, 12)
+        await fill(store, *range(12))
         await append(store, Named("x"), to=STREAMS[0])
         counts = sql.SQL("select stream, number from {} order by 1").format(
             sql.Identifier(schema, "counts")
@@ -227,7 +159,7 @@ async def test_composites_and_flat_tables_are_rebuilt(opening):
 
 
 async def test_a_rebuild_leaves_asynchronous_ones_alone(store, recorder):
-    await fill(store)
+    await fill(store, *range(30))
     async with store.build_projection_daemon() as daemon:
         await daemon.catch_up()
         calls = len(recorder.calls)
@@ -248,7 +180,7 @@ async def write(store, writer, count, over=None):
 
 @pytest.mark.parametrize("writers", [4])
 async def test_no_update_is_lost_or_doubled_beside_writers(store, writers):
-    await fill(store)
+    await fill(store, *range(30))
     overs = [trio.Event() for _ in range(writers)]
     rebuilds = 0
     with trio.fail_after(120):
@@ -276,7 +208,7 @@ async def spoil_one(store):
 
 async def test_a_projection_with_sql_of_its_own_is_rebuilt_while_appends_wait(store, table):
     store.options.projections.add(Ledger(table.name), lifecycle=Lifecycle.INLINE)
-    await fill(store)
+    await fill(store, *range(30))
     stop = trio.Event()
     seen = []
 
@@ -350,14 +282,14 @@ async def until_it_waits_or_is_done(store, done):
 
 
 async def test_an_append_between_the_last_page_and_the_change_waits_and_is_on_the_new_view(store):
-    await fill(store, 3)
+    await fill(store, *range(3))
     await spoil(store)
     gates = gate(store, 0, 3, 4)
     done = trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rebuild, store, "Total")
         await gates.entered[3].wait()
-        await fill(store, 1, start=3)  # is left for when appends have to wait
+        await fill(store, 3)  # is left for when appends have to wait
         gates.opened[3].set()
         await gates.entered[4].wait()
         nursery.start_soon(write, store, 1, 1, done)
@@ -375,7 +307,7 @@ async def test_an_append_beside_a_rebuild_that_keeps_all_out_waits_and_is_in_the
     store, table
 ):
     store.options.projections.add(Ledger(table.name), lifecycle=Lifecycle.INLINE)
-    await fill(store, 3)
+    await fill(store, *range(3))
     gates = gate(store, 1, 3, beside_only=False)
     done = trio.Event()
     async with trio.open_nursery() as nursery:
@@ -401,7 +333,7 @@ async def test_an_event_of_the_last_page_that_fails_is_set_aside_under_the_proje
         async_options=AsyncOptions(on_rebuild_error="dead_letter"),
     )
     async with open_store(store.dsn, options) as store, trio.open_nursery() as nursery:
-        await fill(store, 3)
+        await fill(store, *range(3))
         gates = gate(store, 0, 3)
         nursery.start_soon(rebuild, store, "Strict")
         await gates.entered[3].wait()
@@ -443,12 +375,12 @@ async def test_what_no_shadow_takes_in_on_the_last_page_is_rebuilt_without_one(o
     projection = Reluctant()
     options.projections.add(projection, lifecycle=Lifecycle.INLINE)
     async with open_store(store.dsn, options) as store:
-        await fill(store, 3)
+        await fill(store, *range(3))
         gates = gate(store, 0, 3)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(rebuild, store, "reluctant")
             await gates.entered[3].wait()
-            await fill(store, 1, start=3)
+            await fill(store, 3)
             gates.opened[3].set()
         assert projection.sessions[-2:] == ["ShadowUnit", "ProjectionUnit"]
         found = {label.id: label.name for label in await store.session().find(Label)}
@@ -458,7 +390,7 @@ async def test_what_no_shadow_takes_in_on_the_last_page_is_rebuilt_without_one(o
 
 async def test_a_rebuild_that_keeps_all_out_reads_what_the_projection_consumes(store, table):
     store.options.projections.add(Ledger(table.name), lifecycle=Lifecycle.INLINE)
-    await fill(store, 3)
+    await fill(store, *range(3))
     await append(store, Named("not consumed"))
     async with store.session() as session:
         session.events.archive_stream(STREAMS[1])
@@ -469,7 +401,7 @@ async def test_a_rebuild_that_keeps_all_out_reads_what_the_projection_consumes(s
 
 async def test_an_open_append_holds_nobody_up_where_no_shadow_is_possible(store, table):
     store.options.projections.add(Ledger(table.name), lifecycle=Lifecycle.INLINE)
-    await fill(store, 3)
+    await fill(store, *range(3))
     name = next(iter(store.options.events.stored_names(Counted)))
     insert = sql.SQL(
         "insert into {} (stream_id, version, type, data) values (%s, 1, %s, '{{\"by\": 5}}')"
@@ -486,7 +418,7 @@ async def test_an_open_append_holds_nobody_up_where_no_shadow_is_possible(store,
             nursery.start_soon(run)
             await until_it_waits_or_is_done(store, done)
             with trio.fail_after(PATIENCE):
-                await fill(store, 5, start=3)
+                await fill(store, *range(3, 8))
             assert not done.is_set()
         with trio.fail_after(PATIENCE):
             await done.wait()
@@ -494,7 +426,7 @@ async def test_an_open_append_holds_nobody_up_where_no_shadow_is_possible(store,
 
 
 async def test_of_two_rebuilds_at_once_in_two_processes_the_later_one_wins(store):
-    await fill(store)
+    await fill(store, *range(30))
     await spoil(store)
     gates = gate(store, 0, 5)
     options = StoreOptions(schema=store.options.schema)
@@ -511,13 +443,13 @@ async def test_of_two_rebuilds_at_once_in_two_processes_the_later_one_wins(store
         gates.opened[5].set()
     assert await totals(store) == await expected(store)
     assert await leftovers(store) == []
-    await fill(store, 3, start=30)
+    await fill(store, *range(30, 33))
     assert await totals(store) == await expected(store)
 
 
 async def test_two_rebuilds_that_keep_all_out_take_turns(store, table):
     store.options.projections.add(Ledger(table.name), lifecycle=Lifecycle.INLINE)
-    await fill(store, 8)
+    await fill(store, *range(8))
     with trio.fail_after(PATIENCE):
         async with (
             store.build_projection_daemon() as one,
@@ -532,7 +464,7 @@ async def test_two_rebuilds_that_keep_all_out_take_turns(store, table):
 
 
 async def test_a_writer_that_has_read_the_view_in_its_transaction_isnt_failed(store):
-    await fill(store)
+    await fill(store, *range(30))
     async with store.session() as session:
         await session.events.append_exclusive(STREAMS[0], Counted(100))
         assert await session.load(Total, STREAMS[0]) is not None
@@ -543,7 +475,7 @@ async def test_a_writer_that_has_read_the_view_in_its_transaction_isnt_failed(st
 
 
 async def test_an_open_append_is_waited_for_and_others_go_on_meanwhile(store):
-    await fill(store)
+    await fill(store, *range(30))
     name = next(iter(store.options.events.stored_names(Counted)))
     insert = sql.SQL(
         "insert into {} (stream_id, version, type, data) values (%s, 1, %s, '{{\"by\": 5}}')"
@@ -559,7 +491,7 @@ async def test_an_open_append_is_waited_for_and_others_go_on_meanwhile(store):
             await connection.execute(insert, (UUID(int=99), name))
             nursery.start_soon(run)
             with trio.fail_after(PATIENCE):
-                await fill(store, 20, start=30)
+                await fill(store, *range(30, 50))
             assert not done.is_set()
         with trio.fail_after(PATIENCE):
             await done.wait()
@@ -568,7 +500,7 @@ async def test_an_open_append_is_waited_for_and_others_go_on_meanwhile(store):
 
 
 async def test_a_store_of_few_connections_is_no_obstacle(store):
-    await fill(store)
+    await fill(store, *range(30))
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             for writer in range(1, 16):  # more than the pool has connections
@@ -578,7 +510,7 @@ async def test_a_store_of_few_connections_is_no_obstacle(store):
 
 
 async def test_readers_see_the_old_view_whole_and_then_the_new_one_whole(store):
-    await fill(store)
+    await fill(store, *range(30))
     await spoil(store)
     old = sorted(map(repr, await totals(store)))
     new = sorted(map(repr, await expected(store)))
@@ -607,7 +539,7 @@ async def test_readers_see_the_old_view_whole_and_then_the_new_one_whole(store):
 async def test_an_event_that_cant_be_applied(store, table, policy):
     ledger = Ledger(table.name, async_options=AsyncOptions(page_size=4, on_rebuild_error=policy))
     store.options.projections.add(ledger, lifecycle=Lifecycle.INLINE)
-    await fill(store)
+    await fill(store, *range(30))
     ledger.poison = 18
     if policy == "stop":
         with pytest.raises(RebuildError, match=r"'ledger' .*sequence 18: ValueError: poison"):
@@ -621,7 +553,7 @@ async def test_an_event_that_cant_be_applied(store, table, policy):
     else:
         assert sorted(found) == [*range(1, 18), *range(19, 31)]
         assert [letter.sequence for letter in await store.dead_letters("ledger")] == [18]
-    await fill(store, 1, start=30)
+    await fill(store, 30)
 
 
 @attrs.define
@@ -656,7 +588,7 @@ async def test_an_event_that_fails_beside_the_view(opening, policy, request):
         async_options=AsyncOptions(page_size=4, on_rebuild_error=policy),
     )
     async with open_store(store.dsn, options) as store:
-        await fill(store)
+        await fill(store, *range(30))
         request.getfixturevalue("poison")
         if policy == "stop":
             with pytest.raises(RebuildError, match="sequence 18"):
@@ -672,7 +604,7 @@ async def test_an_event_that_fails_beside_the_view(opening, policy, request):
 
 @pytest.mark.parametrize("moment", range(10))
 async def test_a_rebuild_cancelled_at_any_moment_is_done_or_not(store, moment):
-    await fill(store)
+    await fill(store, *range(30))
     await spoil(store)
     old = sorted(map(repr, await totals(store)))
     new = sorted(map(repr, await expected(store)))
@@ -681,14 +613,14 @@ async def test_a_rebuild_cancelled_at_any_moment_is_done_or_not(store, moment):
             await daemon.rebuild(Total)
         assert sorted(map(repr, await totals(store))) in (old, new)
         with trio.fail_after(PATIENCE):
-            await fill(store, 7, start=30)  # nothing keeps appends out any more
+            await fill(store, *range(30, 37))  # nothing keeps appends out any more
             await daemon.rebuild(Total)
     assert await totals(store) == await expected(store)
     assert await leftovers(store) == []
 
 
 async def test_statuses_tell_how_far_it_is(store):
-    await fill(store)
+    await fill(store, *range(30))
     seen = []
 
     async def watch(daemon, task_status):

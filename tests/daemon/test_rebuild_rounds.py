@@ -12,25 +12,9 @@ from psycopg.conninfo import make_conninfo
 from flowstore.daemon import Store, open_store
 from flowstore.projections import AsyncOptions, Lifecycle
 from flowstore.store import StoreOptions
+from tests.daemon.totals import STREAMS, Counted, Total, expected, is_shadows, totals
 
-STREAMS = [UUID(int=number) for number in range(1, 8)]
 PATIENCE = 60
-
-
-@attrs.frozen
-class Counted:
-    by: int = 1
-
-
-@attrs.define
-class Total:
-    id: UUID
-    number: int = 0
-    seen: list[int] = attrs.field(factory=list)
-
-    def apply(self, counted: Counted) -> None:
-        self.number += counted.by
-        self.seen.append(counted.by)
 
 
 @pytest.fixture
@@ -50,7 +34,7 @@ class Beside:
         return getattr(self.inner, name)
 
     async def apply(self, session, streams):
-        if type(session).__name__ == "ShadowUnit":
+        if is_shadows(session):
             await self.before(streams)
         await self.inner.apply(session, streams)
 
@@ -66,16 +50,6 @@ async def append(store, *numbers):
         for number in numbers:
             session.events.append(STREAMS[number % len(STREAMS)], Counted(number))
         await session.save_changes()
-
-
-async def totals(store):
-    return await store.session().query(Total, "true order by id")
-
-
-async def expected(store):
-    session = store.session()
-    found = [await session.events.aggregate_stream(Total, stream) for stream in STREAMS]
-    return [total for total in found if total is not None]
 
 
 # -- rounds --

@@ -1,9 +1,7 @@
 """A projection is rebuilt while the daemons of several processes share its shard."""
 
 from contextlib import aclosing
-from uuid import UUID
 
-import attrs
 import pytest
 import trio
 
@@ -11,26 +9,10 @@ from flowstore.daemon import DaemonSettings, open_store
 from flowstore.errors import RebuildError
 from flowstore.projections import AsyncOptions
 from flowstore.store import StoreOptions
+from tests.daemon.totals import Total, expected, fill, gate_of, spoil, totals
 
 HOT_COLD = DaemonSettings(mode="hot_cold", lease_time=2.0)
-STREAMS = [UUID(int=number) for number in range(1, 5)]
 PATIENCE = 20
-
-
-@attrs.frozen
-class Counted:
-    by: int = 1
-
-
-@attrs.define
-class Total:
-    id: UUID
-    number: int = 0
-    seen: list[int] = attrs.field(factory=list)
-
-    def apply(self, counted: Counted) -> None:
-        self.number += counted.by
-        self.seen.append(counted.by)
 
 
 def registered_in(options):
@@ -49,29 +31,6 @@ async def other(store):
     options = registered_in(StoreOptions(schema=store.options.schema))
     async with open_store(store.dsn, options) as opened:
         yield opened
-
-
-async def fill(store, count, *, start=0):
-    for number in range(start, start + count):
-        async with store.session() as session:
-            session.events.append(STREAMS[number % len(STREAMS)], Counted(number))
-            await session.save_changes()
-
-
-async def spoil(store):
-    async with store.session() as session:
-        session.store(Total(UUID(int=99), 5), Total(STREAMS[0], -1))
-        await session.save_changes()
-
-
-async def totals(store):
-    return await store.session().query(Total, "true order by id")
-
-
-async def expected(store):
-    session = store.session()
-    found = [await session.events.aggregate_stream(Total, stream) for stream in STREAMS]
-    return [total for total in found if total is not None]
 
 
 async def note_states(daemon, seen, task_status):
@@ -101,30 +60,8 @@ def state(daemon):
     return status.state
 
 
-@attrs.define(eq=False)
-class Gated:
-    inner: object
-    entered: trio.Event = attrs.field(factory=trio.Event)
-    opened: trio.Event = attrs.field(factory=trio.Event)
-
-    def __getattr__(self, name):
-        return getattr(self.inner, name)
-
-    async def apply(self, session, streams):
-        self.entered.set()
-        await self.opened.wait()
-        await self.inner.apply(session, streams)
-
-
-def gate(store):
-    registered = store.options.projections._registered
-    gated = Gated(registered[0].projection)
-    registered[0] = attrs.evolve(registered[0], projection=gated)
-    return gated
-
-
 async def test_a_swap_where_the_shard_runs_gives_it_to_nobody_else(store, other):
-    await fill(store, 12)
+    await fill(store, *range(12))
     seen = set()
     async with (
         store.build_projection_daemon(HOT_COLD) as hot,
@@ -141,7 +78,7 @@ async def test_a_swap_where_the_shard_runs_gives_it_to_nobody_else(store, other)
             assert await totals(store) == await expected(store)
             await spoil(store)
         await hot.rebuild(Total, swap=True)
-        await fill(store, 3, start=12)
+        await fill(store, *range(12, 15))
         await hot.wait_for_non_stale_results(PATIENCE)
         assert (state(hot), state(cold), seen) == ("running", "starting", {"starting"})
         nursery.cancel_scope.cancel()
@@ -149,7 +86,7 @@ async def test_a_swap_where_the_shard_runs_gives_it_to_nobody_else(store, other)
 
 
 async def test_a_paused_shard_that_is_swapped_stays_paused_and_is_given_to_nobody(store, other):
-    await fill(store, 12)
+    await fill(store, *range(12))
     seen = set()
     async with (
         store.build_projection_daemon(HOT_COLD) as hot,
@@ -165,7 +102,7 @@ async def test_a_paused_shard_that_is_swapped_stays_paused_and_is_given_to_nobod
         await hot.rebuild(Total, swap=True)
         assert await totals(store) == await expected(store)
         await hot.rewind(Total, 12)
-        await fill(store, 3, start=12)
+        await fill(store, *range(12, 15))
         await renewals(store, 3)  # in which another one has looked for it, too
         assert (state(hot), state(cold), seen) == ("paused", "starting", {"starting"})
         assert await store.progress(Total) == 12
@@ -181,7 +118,7 @@ async def test_a_lease_is_renewed_for_as_long_as_its_shard_stands_aside(store, o
         other.build_projection_daemon(HOT_COLD) as cold,
     ):
         await hot.start_all()
-        await fill(store, 1)
+        await fill(store, *range(1))
         await hot.wait_for_non_stale_results(PATIENCE)
         await cold.start_all()
         async with hot._starter.aside(hot._shards["Total"]):
@@ -193,7 +130,7 @@ async def test_a_lease_is_renewed_for_as_long_as_its_shard_stands_aside(store, o
 
 
 async def test_a_swap_from_a_process_that_stands_by(store, other, until):
-    await fill(store, 12)
+    await fill(store, *range(12))
     async with (
         store.build_projection_daemon(HOT_COLD) as hot,
         other.build_projection_daemon(HOT_COLD) as cold,
@@ -205,7 +142,7 @@ async def test_a_swap_from_a_process_that_stands_by(store, other, until):
         with trio.fail_after(PATIENCE):
             await cold.rebuild(Total, swap=True)
         assert await totals(store) == await expected(store)
-        await fill(store, 5, start=12)
+        await fill(store, *range(12, 17))
         await hot.wait_for_non_stale_results(PATIENCE)
         await cold.wait_for_non_stale_results(PATIENCE)
         assert "failed" not in {state(hot), state(cold)}
@@ -214,7 +151,7 @@ async def test_a_swap_from_a_process_that_stands_by(store, other, until):
 
 @pytest.mark.parametrize("swap", [True, False])
 async def test_a_rebuild_alone_beside_daemons_that_share_is_let_through(store, other, until, swap):
-    await fill(store, 12)
+    await fill(store, *range(12))
     async with (
         other.build_projection_daemon(HOT_COLD) as hot,
         store.build_projection_daemon() as alone,
@@ -222,18 +159,18 @@ async def test_a_rebuild_alone_beside_daemons_that_share_is_let_through(store, o
         await hot.start_all()
         await hot.wait_for_non_stale_results(PATIENCE)
         await spoil(store)
-        gated = gate(store)
+        gate = gate_of(store, beside_only=False).gate
         alone._shards["Total"].registration = store.options.projections._registered[0]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lambda: alone.rebuild("Total", swap=swap))
-            await gated.entered.wait()
+            await gate.entered.wait()
             if not swap:
                 await until(hot, lambda status: status.state != "running")
                 await until(hot, has_tried)
                 assert state(hot) == "starting"
-            gated.opened.set()
+            gate.opened.set()
         assert await totals(store) == await expected(store)
-        await fill(store, 5, start=12)
+        await fill(store, *range(12, 17))
         await hot.wait_for_non_stale_results(PATIENCE)
         await until(hot, lambda status: status.state == "running")
     assert await totals(store) == await expected(store)
@@ -245,7 +182,7 @@ def has_tried(status):
 
 
 async def test_catching_up_alone_beside_daemons_that_share(store, other, until):
-    await fill(store, 12)
+    await fill(store, *range(12))
     async with (
         other.build_projection_daemon(HOT_COLD) as hot,
         store.build_projection_daemon() as alone,
@@ -253,15 +190,15 @@ async def test_catching_up_alone_beside_daemons_that_share(store, other, until):
         await hot.start_all()
         await hot.wait_for_non_stale_results(PATIENCE)
         await hot.pause(Total)
-        await fill(store, 5, start=12)
+        await fill(store, *range(12, 17))
         await alone.catch_up()
         assert await totals(store) == await expected(store)
 
 
 async def test_whoever_takes_the_shard_ends_a_rebuild_in_place_with_a_clear_error(store, other):
-    await fill(store, 12)
+    await fill(store, *range(12))
     async with store.build_projection_daemon() as alone, trio.open_nursery() as nursery:
-        gated = gate(store)
+        gate = gate_of(store, beside_only=False).gate
         alone._shards["Total"].registration = store.options.projections._registered[0]
 
         async def rebuild():
@@ -269,9 +206,9 @@ async def test_whoever_takes_the_shard_ends_a_rebuild_in_place_with_a_clear_erro
                 await alone.rebuild("Total")
 
         nursery.start_soon(rebuild)
-        await gated.entered.wait()
+        await gate.entered.wait()
         async with other.build_projection_daemon() as later:
             await later.start_all()
-            gated.opened.set()
+            gate.opened.set()
             await later.wait_for_non_stale_results(PATIENCE)
     assert await totals(store) == await expected(store)

@@ -15,71 +15,23 @@ from flowstore.events import DeadLetter
 from flowstore.projections import AsyncOptions, Composite, FlatTable, Lifecycle
 from flowstore.store import StoreOptions
 from flowstore.store._shadow_unit import shadow_table
-
-STREAMS = [UUID(int=number) for number in range(1, 8)]
-
-
-@attrs.frozen
-class Counted:
-    by: int = 1
-
-
-@attrs.frozen
-class Named:
-    name: str
-
-
-@attrs.define
-class Total:
-    """Remembers what it was made of: an event lost, doubled or out of order shows."""
-
-    id: UUID
-    number: int = 0
-    seen: list[int] = attrs.field(factory=list)
-
-    def apply(self, counted: Counted) -> None:
-        self.number += counted.by
-        self.seen.append(counted.by)
-
-
-@attrs.define
-class Label:
-    id: UUID
-    name: str = ""
-
-    def apply(self, named: Named) -> None:
-        self.name = named.name
-
-
-class Gate:
-    """Stops a rebuild where it stands: `entered` tells that it does."""
-
-    def __init__(self):
-        self.entered, self.opened = trio.Event(), trio.Event()
-
-    async def wait(self):
-        self.entered.set()
-        await self.opened.wait()
-
-
-@attrs.define(eq=False)
-class Gated:
-    """A projection's twin that waits at a gate before it applies, but only to a shadow."""
-
-    inner: object
-    gate: Gate = attrs.field(factory=Gate)
-    after: int = 0
-    beside_only: bool = True
-
-    def __getattr__(self, name):
-        return getattr(self.inner, name)
-
-    async def apply(self, session, streams):
-        last = max(stream.events[-1].sequence for stream in streams)
-        is_beside = type(session).__name__ == "ShadowUnit"
-        if last > self.after and (is_beside or not self.beside_only):
-            await self.gate.wait()
-        await self.inner.apply(session, streams)
+from tests.daemon.totals import (
+    STREAMS,
+    Counted,
+    Gate,
+    Gated,
+    Label,
+    Named,
+    Total,
+    append,
+    expected,
+    fill,
+    gate_of,
+    is_shadows,
+    leftovers,
+    spoil,
+    totals,
+)
 
 
 @pytest.fixture
@@ -87,43 +39,6 @@ def options(options):
     options.documents.type(Total, optimistic_concurrency=True, indexes=("number",))
     options.projections.aggregate_streams_with(Total, async_options=AsyncOptions(page_size=4))
     return options
-
-
-async def append(store, *events, to=None):
-    async with store.session() as session:
-        session.events.append(to or uuid4(), *events)
-        await session.save_changes()
-
-
-async def totals(store):
-    return await store.session().query(Total, "true order by id")
-
-
-async def expected(store):
-    """Fold every stream by itself."""
-    session = store.session()
-    found = [await session.events.aggregate_stream(Total, stream) for stream in STREAMS]
-    return [total for total in found if total is not None]
-
-
-async def fill(store, count=30, *, start=0):
-    for number in range(start, start + count):
-        await append(store, Counted(number), to=STREAMS[number % len(STREAMS)])
-
-
-async def spoil(store):
-    """Make the view wrong, so that the old one can be told from the new one."""
-    async with store.connection() as connection:
-        await connection.execute(
-            table(store, "update {} set data = jsonb_set(data, '{{number}}', '-1')")
-        )
-        await connection.execute(
-            table(
-                store,
-                "insert into {} (tenant_id, id, data) select '*DEFAULT*', gen_random_uuid(),"
-                " data from {} limit 3",
-            )
-        )
 
 
 def table(store, statement, name="doc_total"):
@@ -141,37 +56,13 @@ async def fetch(store, statement, *parameters):
         return await cursor.fetchall()
 
 
-async def leftovers(store):
-    """List what a rebuild may have left behind: tables, progress, dead letters."""
-    schema = store.options.schema
-    tables = await fetch(
-        store,
-        "select tablename from pg_tables where schemaname = %s and tablename like 'shadow%%'",
-        schema,
-    )
-    for name in ("progress", "dead_letters"):
-        where = sql.Identifier(schema, name).as_string()
-        tables += await fetch(
-            store, f"select shard from {where} where shard like 'shadow%'".encode()
-        )
-    return tables
-
-
 @pytest.fixture
 async def filled(store):
     """Documents that follow thirty events of seven streams."""
-    await fill(store)
+    await fill(store, *range(30))
     async with store.build_projection_daemon() as daemon:
         await daemon.catch_up()
     return store
-
-
-def gate_of(store, **more):
-    """Put a gate before a store's first projection."""
-    registered = store.options.projections._registered
-    gated = Gated(registered[0].projection, **more)
-    registered[0] = attrs.evolve(registered[0], projection=gated)
-    return gated
 
 
 # -- what it gives --
@@ -190,7 +81,7 @@ async def test_a_swap_gives_what_was_there_without_orphans(filled):
 
 
 async def test_a_swap_of_what_was_never_run_fills_it(store):
-    await fill(store)
+    await fill(store, *range(30))
     async with store.build_projection_daemon() as daemon:
         await daemon.rebuild(Total, swap=True)
     assert await totals(store) == await expected(store)
@@ -337,14 +228,14 @@ async def test_the_running_shard_and_appends_go_on_and_are_in_the_result_once(fi
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lambda: daemon.rebuild("Total", swap=True))
             await gated.gate.entered.wait()
-            await fill(filled, 20, start=30)
+            await fill(filled, *range(30, 50))
             await daemon.wait_for("Total", 50)
             assert await totals(filled) == await expected(filled)
             gated.gate.opened.set()
-            await fill(filled, 40, start=50)
+            await fill(filled, *range(50, 90))
         (status,) = daemon.statuses()
         assert status.state == "running"
-        await fill(filled, 10, start=90)
+        await fill(filled, *range(90, 100))
         await daemon.wait_for_non_stale_results()
     assert await totals(filled) == await expected(filled)
     assert sum(len(total.seen) for total in await totals(filled)) == 100
@@ -399,7 +290,7 @@ class GatedAt(Gated):
 
     async def apply(self, session, streams):
         last = max(stream.events[-1].sequence for stream in streams)
-        if type(session).__name__ == "ShadowUnit" and last in self.gates:
+        if is_shadows(session) and last in self.gates:
             await self.gates[last].wait()
         await self.inner.apply(session, streams)
 
@@ -408,7 +299,7 @@ async def test_what_is_applied_elsewhere_while_the_shard_stands_aside_is_never_t
     registered = store.options.projections._registered
     gated = GatedAt(registered[0].projection, gates={3: Gate(), 4: Gate()})
     registered[0] = attrs.evolve(registered[0], projection=gated)
-    await fill(store, 3)
+    await fill(store, *range(3))
     async with store.session() as session:
         session.store(Total(uuid4(), 77))  # of which nothing is left once the new view is in place
         await session.save_changes()
@@ -422,7 +313,7 @@ async def test_what_is_applied_elsewhere_while_the_shard_stands_aside_is_never_t
             nursery.start_soon(lambda: daemon.rebuild("Total", swap=True))
             for number, gate in gated.gates.items():
                 await gate.entered.wait()
-                await fill(store, 1, start=number)
+                await fill(store, number)
                 await elsewhere.wait_for_non_stale_results(10)
                 gate.opened.set()
         assert await store.progress("Total") == 5
@@ -465,7 +356,7 @@ async def test_who_runs_the_shard_elsewhere_loses_it_to_the_swap(filled, until):
         await elsewhere.start_all()
         async with filled.build_projection_daemon() as daemon:
             await daemon.rebuild(Total, swap=True)
-        await fill(filled, 5, start=30)
+        await fill(filled, *range(30, 35))
         status = await until(elsewhere, lambda status: status.state == "failed")
         assert "ProgressConflictError" in status.reason
         await elsewhere.start(Total)
@@ -562,7 +453,7 @@ async def test_rebuilds_of_one_projection_take_turns_in_a_daemon(filled):
             for swap in (True, False, True):
                 nursery.start_soon(lambda swap=swap: daemon.rebuild(Total, swap=swap))
                 nursery.start_soon(daemon.start_all)
-        await fill(filled, 5, start=30)
+        await fill(filled, *range(30, 35))
         await daemon.wait_for_non_stale_results()
     assert await totals(filled) == await expected(filled)
 
@@ -634,7 +525,7 @@ async def test_a_composite_is_swapped_as_one(opening):
         store.options.projections.add(
             Composite("both", async_options=AsyncOptions(page_size=3)).stage(Total).stage(Label)
         )
-        await fill(store, 12)
+        await fill(store, *range(12))
         await append(store, Named("x"), to=STREAMS[0])
         async with store.build_projection_daemon() as daemon:
             await daemon.catch_up()
@@ -719,12 +610,12 @@ async def test_a_process_with_a_memory_is_rebuilt_beside_its_running_twin(openin
             consumes=(Counted,),
             async_options=AsyncOptions(page_size=3),
         )
-        await fill(store, 20)
+        await fill(store, *range(20))
         async with store.build_projection_daemon() as daemon:
             await daemon.start_all()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(lambda: daemon.rebuild("pairs", swap=True))
-                await fill(store, 10, start=20)
+                await fill(store, *range(20, 30))
             await daemon.wait_for_non_stale_results()
         found = await store.session().find(Pair)
         assert sorted(pair.second for pair in found) == list(range(1, 30))
@@ -839,7 +730,7 @@ async def test_an_event_that_cant_be_applied(filled, policy):
         else:
             await daemon.rebuild(Strict, swap=True)
         assert {status.state for status in daemon.statuses()} == {"running"}
-        await fill(filled, 1, start=30)
+        await fill(filled, 30)
         await daemon.wait_for_non_stale_results()
     assert await filled.progress(Strict) == 31
     after = await filled.session().find(Strict)
@@ -919,7 +810,7 @@ async def test_a_swap_cancelled_at_any_moment_is_done_or_not(filled, moment):
             await daemon.rebuild(Total, swap=True)
         assert sorted(map(repr, await totals(filled))) in (old, new)
         assert await filled.progress(Total) == 30
-        await fill(filled, 5, start=30)
+        await fill(filled, *range(30, 35))
         await daemon.wait_for_non_stale_results()
         await daemon.rebuild(Total, swap=True)
     assert await totals(filled) == await expected(filled)
@@ -947,7 +838,7 @@ async def test_a_rebuild_leaves_other_projections_shadows_alone(opening):
     options.projections.aggregate_streams_with(Total)
     options.projections.aggregate_streams_with(Label)
     async with open_store(first.dsn, options) as store:
-        await fill(store, 3)
+        await fill(store, *range(3))
         label = options.projections.find(Label).projection
         shadow = await store.rebuilding.open_shadow(label)
         unit = shadow.projection_session()

@@ -2,7 +2,6 @@
 
 import re
 from contextlib import asynccontextmanager
-from uuid import UUID
 
 import attrs
 import pytest
@@ -11,9 +10,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 from flowstore import AsyncOptions, DaemonSettings, Lifecycle, StoreOptions, open_store
 from flowstore.errors import RebuildError
+from tests.daemon.totals import Total, expected, fill, leftovers, spoil, totals
 
 SCHEMA = "replies"
-STREAMS = [UUID(int=number) for number in range(1, 6)]
 PATIENCE = 60
 SETTINGS = DaemonSettings(retry_time=0.01, notifications=False)
 TAKES = re.compile(rf'delete from "{SCHEMA}"\.progress where shard = \$1 and sequence = \$2')
@@ -22,59 +21,12 @@ LOOKS = re.compile(rf'select sequence from "{SCHEMA}"\.progress where shard = \$
 TRIES = re.compile("set transaction isolation level read committed")
 
 
-@attrs.frozen
-class Counted:
-    by: int
-
-
-@attrs.define
-class Total:
-    id: UUID
-    number: int = 0
-    seen: list[int] = attrs.field(factory=list)
-
-    def apply(self, counted: Counted) -> None:
-        self.number += counted.by
-        self.seen.append(counted.by)
-
-
 def options_of(lifecycle):
     options = StoreOptions(schema=SCHEMA)
     options.projections.aggregate_streams_with(
         Total, lifecycle=lifecycle, async_options=AsyncOptions(page_size=4)
     )
     return options
-
-
-async def fill(store, count, *, start=0):
-    for number in range(start, start + count):
-        async with store.session() as session:
-            session.events.append(STREAMS[number % len(STREAMS)], Counted(number))
-            await session.save_changes()
-
-
-async def spoil(store):
-    async with store.session() as session:
-        session.store(Total(UUID(int=99), 5), Total(STREAMS[0], -1))
-        await session.save_changes()
-
-
-async def totals(store):
-    return await store.session().query(Total, "true order by id")
-
-
-async def expected(store):
-    session = store.session()
-    return [await session.events.aggregate_stream(Total, stream) for stream in STREAMS]
-
-
-async def leftovers(store):
-    async with store.connection() as connection:
-        cursor = await connection.execute(
-            "select tablename from pg_tables where tablename like 'shadow%' union all"
-            f" select shard from {SCHEMA}.progress where shard like 'shadow%'"
-        )
-        return await cursor.fetchall()
 
 
 @attrs.define(eq=False)
@@ -119,7 +71,7 @@ async def network(networks, dsn, nursery):
 async def scene(dsn, network, lifecycle):
     """Open a store with a view that is wrong, twice: behind the network, and beside it."""
     async with open_store(dsn, options_of(lifecycle)) as direct:
-        await fill(direct, 30)
+        await fill(direct, *range(30))
         async with direct.build_projection_daemon() as daemon:
             await daemon.catch_up()
         await spoil(direct)
@@ -134,7 +86,7 @@ async def rebuild(store):
         await daemon.start_all()
         await daemon.rebuild(Total, swap=True)
         assert {status.state for status in daemon.statuses()} <= {"running"}
-        await fill(store, 5, start=30)
+        await fill(store, *range(30, 35))
         await daemon.wait_for_non_stale_results()
 
 
@@ -200,7 +152,7 @@ async def test_a_shard_that_went_on_elsewhere_is_not_taken_back_to_one_that_was_
     async with scene(dsn, network, Lifecycle.ASYNC) as (store, direct):
 
         async def between():
-            await fill(direct, 3, start=30)
+            await fill(direct, *range(30, 33))
             async with direct.build_projection_daemon() as other:
                 await other.catch_up()
 
