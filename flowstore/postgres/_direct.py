@@ -76,9 +76,12 @@ def fetch_row(
 
 
 def _encoded(parameters: Sequence[str | None], encoding: str) -> list[bytes | None]:
-    values = [None if value is None else value.encode(encoding) for value in parameters]
-    if any(value is not None and b"\0" in value for value in values):
-        raise psycopg.DataError("PostgreSQL text can't contain NUL (0x00)")
+    values: list[bytes | None] = []
+    for parameter in parameters:
+        value = None if parameter is None else parameter.encode(encoding)
+        if value and b"\0" in value:
+            raise psycopg.DataError("PostgreSQL text can't contain NUL (0x00)")
+        values.append(value)
     return values
 
 

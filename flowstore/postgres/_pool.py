@@ -104,7 +104,8 @@ class Pool:
         async with beside(pool._keep_house, min_size):
             try:
                 for _ in range(min_size):
-                    pool._shelve(await pool._connect())
+                    connection = await pool._connect()
+                    pool._spare.append(Spare(connection, trio.current_time()))
                 yield pool
             finally:
                 pool._closed = True
@@ -149,7 +150,7 @@ class Pool:
         except trio.WouldBlock:
             await self._wait_for_token(borrower)
         try:
-            return await self._take() or await self._connect()
+            return self._take_at_once() or await self._take() or await self._connect()
         except BaseException:
             self._limit.release_on_behalf_of(borrower)
             raise
@@ -186,6 +187,12 @@ class Pool:
         self._births[connection] = Birth(expires, session_of(connection))
         return connection
 
+    def _take_at_once(self) -> Connection | None:
+        """Take the spare connection that was used last, if it need not be asked whether it is alive."""
+        if self._spare and self._seems_alive(self._spare[-1]):
+            return self._spare.pop().connection
+        return None
+
     async def _take(self) -> Connection | None:
         """Find a spare connection that is alive; close those that are not."""
         while self._spare:
@@ -200,14 +207,22 @@ class Pool:
                 return spare.connection
         return None
 
-    async def _is_alive(self, spare: Spare) -> bool:
-        connection = spare.connection
-        if connection.closed or self._is_expired(connection):
-            return False
+    def _seems_alive(self, spare: Spare) -> bool:
+        connection, now = spare.connection, trio.current_time()
         # A silent socket is as good as ever. One with something to read may have been told that the
         # server is going down: a restart shows here, without a round trip each time.
-        unused = trio.current_time() - spare.since
-        if unused < self._settings.check_after and not has_input(connection.pgconn.socket):
+        return (
+            not connection.closed
+            and now < self._births[connection].expires
+            and now - spare.since < self._settings.check_after
+            and not has_input(connection.pgconn.socket)
+        )
+
+    async def _is_alive(self, spare: Spare) -> bool:
+        connection = spare.connection
+        if connection.closed or trio.current_time() >= self._births[connection].expires:
+            return False
+        if self._seems_alive(spare):
             return True
         try:
             with trio.move_on_after(CHECK_TIMEOUT):
@@ -222,10 +237,12 @@ class Pool:
             if not connection.closed and connection.pgconn.transaction_status != IDLE:
                 await self._tidy(connection)
         finally:
-            if self._closed or not self._is_clean(connection) or self._is_expired(connection):
+            now = trio.current_time()
+            birth = self._births[connection]
+            if self._closed or not _is_clean(connection, birth) or now >= birth.expires:
                 self._discard(connection)
             else:
-                self._shelve(connection)
+                self._spare.append(Spare(connection, now))
 
     async def _tidy(self, connection: Connection) -> None:
         """Stop what still runs, or roll back what is still open; shielded and bounded by `grace`."""
@@ -236,21 +253,6 @@ class Pool:
                 await connection.rollback()
         except psycopg.Error as error:
             logger.info("a connection came back in use and is closed: %s", error)
-
-    def _is_clean(self, connection: Connection) -> bool:
-        return (
-            not connection.closed
-            and connection.pgconn.transaction_status == IDLE
-            and not connection.in_pipeline
-            and not connection.lock.locked()
-            and session_of(connection) == self._births[connection].session
-        )
-
-    def _is_expired(self, connection: Connection) -> bool:
-        return trio.current_time() >= self._births[connection].expires
-
-    def _shelve(self, connection: Connection) -> None:
-        self._spare.append(Spare(connection, trio.current_time()))
 
     def _discard(self, connection: Connection) -> None:
         del self._births[connection]
@@ -284,11 +286,21 @@ class Pool:
         for spare in self._spare:
             idle = surplus > 0 and spare.since <= oldest
             surplus -= idle
-            if idle or self._is_expired(spare.connection):
+            if idle or trio.current_time() >= self._births[spare.connection].expires:
                 self._discard(spare.connection)
             else:
                 kept.append(spare)
         self._spare = kept
+
+
+def _is_clean(connection: Connection, birth: Birth) -> bool:
+    return (
+        not connection.closed
+        and connection.pgconn.transaction_status == IDLE
+        and not connection.in_pipeline
+        and not connection.lock.locked()
+        and session_of(connection) == birth.session
+    )
 
 
 @attrs.define(eq=False)

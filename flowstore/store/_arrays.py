@@ -22,7 +22,7 @@ def booleans(values: Iterable[bool]) -> str:
 
 def uuids(values: Iterable[UUID]) -> str:
     """Write an array of UUIDs."""
-    return "{" + ",".join([value.hex for value in values]) + "}"
+    return "{" + ",".join([value.int.to_bytes(16, "big").hex() for value in values]) + "}"
 
 
 def texts(values: Sequence[str | None]) -> str:
@@ -33,4 +33,6 @@ def texts(values: Sequence[str | None]) -> str:
 def _quoted(value: str | None) -> str:
     if value is None:
         return "NULL"
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if "\\" in value:
+        value = value.replace("\\", "\\\\")
+    return '"' + value.replace('"', '\\"') + '"' if '"' in value else f'"{value}"'

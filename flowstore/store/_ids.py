@@ -26,9 +26,12 @@ def new_event_id() -> UUID:
 
 def new_event_uuids(count: int) -> list[UUID]:
     """Draw so many identities at once, of one millisecond."""
-    if count == 1:
-        return [new_event_id()]
-    return [_uuid(int.from_bytes(drawn, "big")) for drawn in new_event_ids(count)]
+    milliseconds = time.time_ns() // 1_000_000
+    drawn = os.urandom(10 * count)
+    return [
+        event_id_at(milliseconds, int.from_bytes(drawn[first : first + 10], "big"))
+        for first in range(0, 10 * count, 10)
+    ]
 
 
 def event_id_at(milliseconds: int, bits: int) -> UUID:
