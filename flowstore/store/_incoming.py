@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 from uuid import UUID
 
 import attrs
@@ -22,26 +22,112 @@ StreamKey: TypeAlias = tuple[str, StreamId]
 _COMPACTED: Final = stored_name_of(Compacted)
 
 
-@attrs.define(kw_only=True)
-class Incoming:
-    """Hold one event as it is going to be stored; nobody changes it, and freezing it takes time.
+class Incoming(Protocol):
+    """Hold one event as it is going to be stored."""
 
-    Attributes:
-        key: its stream.
-        type_name: the name that it is stored under.
-        data: its JSON text.
-        event_id: its identity; None: the store draws one with those of its neighbours.
-        version: the place in its stream that it has to get; None takes the next.
-        timestamp: when it was recorded; None is the database's clock.
-        headers: their JSON text, if there are any.
-        correlation_id: what it belongs to.
-        causation_id: what caused it.
-        user_name: who caused it.
-        skipped: whether projections pass it over.
-        archives: whether its stream is archived afterwards.
-        begins_later: whether it may begin a stream at another version than 1.
-        stream_type: the type that the stream is begun for.
+    @property
+    def key(self) -> StreamKey:
+        """Its stream."""
+        ...
+
+    @property
+    def type_name(self) -> str:
+        """The name that it is stored under."""
+        ...
+
+    @property
+    def data(self) -> str:
+        """Its JSON text."""
+        ...
+
+    @property
+    def event_id(self) -> UUID | None:
+        """Its identity; None: the store draws one with those of its neighbours."""
+        ...
+
+    @property
+    def version(self) -> int | None:
+        """The place in its stream that it has to get; None takes the next."""
+        ...
+
+    @property
+    def timestamp(self) -> datetime | None:
+        """When it was recorded; None is the database's clock."""
+        ...
+
+    @property
+    def headers(self) -> str | None:
+        """Their JSON text, if there are any."""
+        ...
+
+    @property
+    def correlation_id(self) -> str | None:
+        """What it belongs to."""
+        ...
+
+    @property
+    def causation_id(self) -> str | None:
+        """What caused it."""
+        ...
+
+    @property
+    def user_name(self) -> str | None:
+        """Who caused it."""
+        ...
+
+    @property
+    def skipped(self) -> bool:
+        """Whether projections pass it over."""
+        ...
+
+    @property
+    def archives(self) -> bool:
+        """Whether its stream is archived afterwards."""
+        ...
+
+    @property
+    def begins_later(self) -> bool:
+        """Whether it may begin a stream at another version than 1."""
+        ...
+
+    @property
+    def stream_type(self) -> str | None:
+        """The type that the stream is begun for."""
+        ...
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether nothing is said about it but what every event has."""
+        ...
+
+
+@attrs.define
+class BareIncoming:
+    """Hold an event of which nothing else is said: most of an import.
+
+    Nobody changes it, and freezing it takes time; and so does entering ten times that nothing is said.
     """
+
+    key: StreamKey
+    type_name: str
+    data: str = attrs.field(repr=False)
+    event_id: UUID | None
+    version = None
+    timestamp = None
+    headers = None
+    correlation_id = None
+    causation_id = None
+    user_name = None
+    skipped = False
+    archives = False
+    begins_later = False
+    stream_type = None
+    is_bare = True
+
+
+@attrs.define(kw_only=True)
+class ToldIncoming:
+    """Hold an event with all that is said about it; nobody changes it."""
 
     key: StreamKey
     type_name: str
@@ -83,6 +169,7 @@ class Intake:
     engine: Engine
     tenant_id: str | None
     _keys: dict[Any, StreamKey] = attrs.field(factory=dict[Any, StreamKey], init=False)
+    _of_numbers: dict[int, StreamKey] = attrs.field(factory=dict[int, StreamKey], init=False)
     _names: dict[type, str] = attrs.field(factory=dict[type, str], init=False)
 
     def take(self, pair: Any) -> Incoming:
@@ -101,16 +188,12 @@ class Intake:
         kind = cast("type[Any]", type(event))
         name = self._names.get(kind)
         if name is not None:
-            return Incoming(
-                key=self._key(stream_id),
-                type_name=name,
-                data=self.engine.codec.encode(event),
-                event_id=_drawn(self.engine),
-            )
+            data = self.engine.codec.encode(event)
+            return BareIncoming(self._key(stream_id), name, data, _drawn(self.engine))
         if isinstance(event, Event):
             return _recorded(self.engine, self.tenant_id, stream_id, event)
         new = event if isinstance(event, NewEvent) else NewEvent(event)
-        made = Incoming(
+        made = ToldIncoming(
             key=_key(self.engine, self.tenant_id, stream_id),
             event_id=new.id or _drawn(self.engine),
             timestamp=new.timestamp,
@@ -123,6 +206,13 @@ class Intake:
         return made
 
     def _key(self, stream_id: Any) -> StreamKey:
+        if type(stream_id) is UUID:
+            # By its number: the standard library hashes and compares UUIDs in Python.
+            key = self._of_numbers.get(stream_id.int)
+            if key is None:
+                key = _key(self.engine, self.tenant_id, stream_id)
+                self._of_numbers[stream_id.int] = key
+            return key
         try:
             key = self._keys.get(stream_id)
         except TypeError:  # it can't be hashed, nor be a stream's identity
@@ -140,7 +230,7 @@ def _drawn(engine: Engine) -> UUID | None:
 def _recorded(engine: Engine, tenant_id: str | None, stream_id: Any, event: Event) -> Incoming:
     tenant = tenant_id if event.tenant_id is None else event.tenant_id
     check_readable(event.timestamp)
-    return Incoming(
+    return ToldIncoming(
         key=_key(engine, tenant, stream_id),
         version=event.version or None,
         event_id=event.id,
@@ -194,7 +284,7 @@ def _from_fields(
     stream_id = found["stream_id"] if engine.has_text_ids else UUID(found["stream_id"])
     tenant = tenant_id if found.get("tenant_id") is None else found["tenant_id"]
     headers = found.get("headers")
-    return Incoming(
+    return ToldIncoming(
         key=_key(engine, tenant, stream_id),
         version=_number(found.get("version")),
         event_id=UUID(found["id"]) if found.get("id") else _drawn(engine),
