@@ -210,17 +210,24 @@ class ProjectionDaemon:
         else:
             await self._rebuilder.in_place(self._find(name_or_type))
 
-    async def rebuild_all(self, *, swap: bool = False) -> None:
+    async def rebuild_all(self, *, swap: bool = False, workers: int = 1) -> None:
         """Rebuild every asynchronous projection, one after the other.
 
         Args:
             swap: as for `rebuild`.
+            workers: as for `rebuild`, each by so many processes; above 1 all of them have to be such
+                as can be shared out, which is looked at before the first is touched.
 
         Raises:
+            ValueError: `workers` isn't a whole number from 1.
             RebuildError: as for `rebuild`; those after it aren't touched.
         """
+        check_workers(workers)
+        if workers > 1:
+            for shard in self._shards.values():
+                check_split(shard.registration.projection, workers)
         for name in tuple(self._shards):
-            await self.rebuild(name, swap=swap)
+            await self.rebuild(name, swap=swap, workers=workers)
 
     async def rewind(self, name_or_type: Any, sequence: int) -> None:
         """Take a shard's progress to a sequence: delivery starts again at the one after it.

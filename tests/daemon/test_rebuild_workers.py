@@ -403,6 +403,36 @@ async def test_an_empty_store_is_no_error(store, domain):
     assert await leftovers(store) == []
 
 
+async def test_all_are_rebuilt_by_workers_one_after_the_other(filled, domain):
+    filled.options.projections.aggregate_streams_with(domain.Label)
+    for stream in STREAMS:
+        await append(filled, domain.Named("a"), to=stream)
+    right = [data for _, _, data, _ in await rows(filled)]
+    await spoil(filled)
+    async with filled.build_projection_daemon() as daemon:
+        await daemon.rebuild_all(workers=2)
+    assert [data for _, _, data, _ in await rows(filled)] == right
+    labels = [await filled.session().load(domain.Label, stream) for stream in STREAMS]
+    assert [label.name for label in labels] == ["a"] * len(STREAMS)
+    assert workers() == []
+    assert await leftovers(filled) == []
+
+
+async def test_where_one_of_all_cant_be_shared_out_none_is_touched(filled, domain):
+    filled.options.projections.add(flat(domain))
+    await spoil(filled)
+    spoiled = await rows(filled)
+    async with filled.build_projection_daemon() as daemon:
+        with pytest.raises(RebuildError, match="FlatTable") as caught:
+            await daemon.rebuild_all(workers=2)
+        assert caught.value.projection == "flat"
+        assert await rows(filled) == spoiled
+        with pytest.raises(ValueError, match="workers is 0"):
+            await daemon.rebuild_all(workers=0)
+        await daemon.rebuild_all(workers=1)
+    assert await rows(filled) != spoiled
+
+
 async def test_more_workers_than_streams_are_no_error(store, domain):
     await append(store, domain.Counted(1), domain.Counted(2), to=STREAMS[0])
     async with store.build_projection_daemon() as daemon:
