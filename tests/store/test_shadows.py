@@ -1,0 +1,247 @@
+"""What shadows promise to whoever fills them, and what they wait for."""
+
+from uuid import UUID, uuid4
+
+import attrs
+import pytest
+import trio
+from psycopg import sql
+
+from flowstore.errors import DatabaseError, ProgressConflictError
+from flowstore.events import DeadLetter
+from flowstore.postgres import translate_errors
+from flowstore.projections import AsyncOptions, aggregate_projection
+from flowstore.store import Part
+from flowstore.store._schema import lock_schema
+from flowstore.store._shadow import Shadow
+from flowstore.store._shadow_unit import shadow_table
+from tests.daemon.totals import STREAMS, Counted, Label, Total, append, fill, totals
+
+PATIENCE = 30
+TOTAL = STREAMS[0]
+
+
+@pytest.fixture
+def options(options):
+    options.projections.aggregate_streams_with(Total)
+    return options
+
+
+@pytest.fixture
+def projection(store):
+    return store.options.projections.find(Total).projection
+
+
+async def add(kept, number, **where):
+    """Have a shadow, or a replay, fold one more number."""
+    unit = kept.projection_session()
+    total = await unit.load(Total, TOTAL) or Total(TOTAL)
+    total.apply(Counted(number))
+    unit.store(total)
+    await kept.commit_batch(unit, **where)
+
+
+async def until_somebody_waits_for(connection, store, done):
+    """Wait until the connection blocks somebody, or there is nobody left who could be blocked."""
+    pid = connection.info.backend_pid
+    blocked = b"select from pg_stat_activity where %s = any(pg_blocking_pids(pid))"
+    async with store.connection() as other:
+        with trio.fail_after(PATIENCE):
+            while not done.is_set():
+                if (await other.execute(blocked, (pid,))).rowcount:
+                    return
+                await trio.sleep(0.01)
+
+
+async def waits_for(connection, store, shadow, work):
+    """Tell whether some work waits for the connection's transaction, and does nothing before."""
+    done = trio.Event()
+
+    async def run():
+        await work()
+        done.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await until_somebody_waits_for(connection, store, done)
+        has_waited = not done.is_set() and await shadow.standing() == shadow.claim
+        with translate_errors():
+            await connection.rollback()
+        with trio.fail_after(PATIENCE):
+            await done.wait()
+    return has_waited
+
+
+# -- who waits for whom --
+
+
+async def test_nobody_forgets_a_shadow_while_it_is_being_put_in_place(store, projection):
+    shadow = await store.rebuilding.open_shadow(projection)
+    async with store.connection() as connection:
+        await connection.execute("begin")
+        assert not await shadow.was_taken_over(connection)
+        forget = store.rebuilding.forget_shadows
+        assert await waits_for(connection, store, shadow, lambda: forget(projection))
+
+
+@pytest.mark.parametrize("verb", ["open", "discard", "forget"])
+async def test_shadows_come_and_go_while_nobody_else_changes_the_schema(store, projection, verb):
+    shadow = await store.rebuilding.open_shadow(projection)
+    work = {
+        "open": lambda: store.rebuilding.open_shadow(projection),
+        "discard": shadow.discard,
+        "forget": lambda: store.rebuilding.forget_shadows(projection),
+    }[verb]
+    async with store.connection() as connection:
+        await connection.execute("begin")
+        await lock_schema(connection, store._engine.sql)
+        assert await waits_for(connection, store, shadow, work)
+
+
+async def test_nobody_is_kept_from_appending_for_a_shadow_that_is_gone(
+    store, projection, monkeypatch
+):
+    shadow = await store.rebuilding.open_shadow(projection)
+    await store.rebuilding.forget_shadows(projection)
+
+    async def analyze(_shadow):
+        """It was there then, and is forgotten before the lock is had."""
+        await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(Shadow, "analyze", analyze)
+    with pytest.raises(ProgressConflictError):
+        async with store.rebuilding.holding_appends(projection, shadow, 0):
+            raise AssertionError
+    assert not shadow.is_in_place
+
+
+async def test_only_the_lock_on_appends_is_given_up_soon(store, projection):
+    """What else a replay waits for may take long, and nothing would try it again."""
+    shadow = await store.rebuilding.open_shadow(projection)
+    async with (
+        store.rebuilding.holding_appends(projection, shadow, 0) as held,
+        held._engine.lend() as connection,
+    ):
+        cursor = await connection.execute("select current_setting('lock_timeout')")
+        assert await cursor.fetchone() == ("0",)
+
+
+# -- what is read and written --
+
+
+async def test_a_replay_that_keeps_appends_out_reads_what_it_has_written(store, projection):
+    shadow = await store.rebuilding.open_shadow(projection)
+    await add(shadow, 1, floor=0, ceiling=1)
+    async with store.rebuilding.holding_appends(projection, shadow, 1) as held:
+        for number in (2, 3):
+            await add(held, number, ceiling=number)
+            assert (await held.standing()).sequence == number
+        assert await totals(store) == []
+    assert await totals(store) == [Total(TOTAL, 6, [1, 2, 3])]
+
+
+async def test_what_a_replay_keeps_need_not_have_a_table_yet(store, projection):
+    """Without a shadow a projection may write documents that it doesn't say it produces."""
+    label = Label(uuid4(), "new")
+    async with store.rebuilding.holding_appends(projection, None, 0) as held:
+        unit = held.projection_session()
+        unit.store(label)
+        await held.commit_batch(unit, ceiling=1)
+    assert await store.session().load(Label, label.id) == label
+
+
+async def test_a_page_of_a_replay_that_is_refused_takes_nothing_with_it(store, projection):
+    async with store.rebuilding.holding_appends(projection, None, 0) as held:
+        await add(held, 1, ceiling=1)
+        refused = held.projection_session()
+        refused.store(Total(uuid4()))
+        refused.execute("select 1 / 0")
+        with pytest.raises(DatabaseError):
+            await held.commit_batch(refused, ceiling=2)
+        assert (await held.standing()).sequence == 1
+        await add(held, 2, ceiling=2)
+    assert await totals(store) == [Total(TOTAL, 3, [1, 2])]
+
+
+@pytest.mark.parametrize("include_archived", [False, True])
+async def test_archived_events_are_read_where_the_options_say(store, include_archived):
+    projection = aggregate_projection(
+        Total, async_options=AsyncOptions(include_archived=include_archived, page_size=2)
+    )
+    await fill(store, *range(4))
+    await append(store, Label(uuid4(), "isn't consumed"), to=STREAMS[0])
+    async with store.session() as session:
+        session.events.archive_stream(STREAMS[1])
+        await session.save_changes()
+    wanted = [1, 2, 3, 4] if include_archived else [1, 3, 4]
+
+    async def read(fetch_page):
+        floor, found = 0, []
+        while floor < 6:
+            page = await fetch_page(floor)
+            assert len(page.events) <= 2
+            found += [event.sequence for event in page.events]
+            floor = page.ceiling
+        return found
+
+    rebuilding, most = store.rebuilding, 10_000
+    whole = Part(0, 1)
+    assert wanted == await read(
+        lambda floor: rebuilding.fetch_page(projection, whole, floor, 6, max_bytes=most)
+    )
+    async with rebuilding.holding_appends(projection, None, 0) as held:
+        assert wanted == await read(lambda floor: held.fetch_page(floor, 6, max_bytes=most))
+
+
+# -- whose they are --
+
+
+@attrs.frozen
+class Other:
+    id: UUID
+
+
+@pytest.mark.parametrize("name", ["x" * 39 + " of Total", "shadow of Total", "x of Total"])
+async def test_what_has_a_name_like_a_shadows_is_left_alone(store, projection, name):
+    letter = DeadLetter(name, 3, "ValueError", "no")
+    unit = store.projection_session()
+    await store.commit_batch(unit, shard=name, floor=0, ceiling=5, dead_letters=[letter])
+    shadow = await store.rebuilding.open_shadow(projection)
+    await shadow.discard()
+    query = sql.SQL("select sequence from {}.{} where shard = %s")
+    found = []
+    async with store.connection() as connection:
+        for kept in ("progress", "dead_letters"):
+            where = map(sql.Identifier, (store.options.schema, kept))
+            cursor = await connection.execute(query.format(*where), (name,))
+            found += await cursor.fetchall()
+    assert found == [(5,), (3,)]
+
+
+# -- how fast they are merged --
+
+
+@pytest.mark.parametrize("way", ["swap", "hold"])
+async def test_the_planner_knows_a_shadow_before_it_is_put_in_place(
+    store, projection, monkeypatch, way
+):
+    """It would take a table that it knows nothing of for a small one, and go through it row by row."""
+    shadow = await store.rebuilding.open_shadow(projection)
+    await add(shadow, 1, floor=0, ceiling=1)
+    was_taken_over, known = Shadow.was_taken_over, []
+
+    async def look(self, connection):
+        where = f"{store.options.schema}.{shadow_table('doc_total')}"
+        query = "select reltuples from pg_class where oid = %s::regclass"
+        cursor = await connection.execute(query, (where,))
+        known.extend(await cursor.fetchone())
+        return await was_taken_over(self, connection)
+
+    monkeypatch.setattr(Shadow, "was_taken_over", look)
+    if way == "swap":
+        await store.rebuilding.swap(shadow, 1)
+    else:
+        async with store.rebuilding.holding_appends(projection, shadow, 1):
+            pass
+    assert known == [1]
+    assert await totals(store) == [Total(TOTAL, 1, [1])]
