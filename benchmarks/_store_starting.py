@@ -20,7 +20,9 @@ def starting(*arguments: str) -> Callable[[Bench], AbstractAsyncContextManager[J
 
 
 ENTRIES = [
-    Entry("start", "flowstore.blocks", starting("-c", "import flowstore.blocks")),
+    Entry(
+        "start", "flowstore.blocks", starting("-c", "from flowstore.blocks import *"), "all of them"
+    ),
     Entry("start", "flowstore --help", starting("-m", "flowstore.cli", "--help")),
     Entry("start", "trio and attrs", starting("-c", "import trio, attrs"), "what the blocks need"),
     Entry("start", "psycopg", starting("-c", "import psycopg"), "what the store needs"),

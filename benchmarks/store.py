@@ -12,8 +12,9 @@ aren't installed are skipped with a line; `pip install flowstore[bench]` brings 
 import argparse
 import gc
 import importlib
+import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,18 @@ QUICK = Sizes.of(400, 8)
 
 
 def main() -> None:
-    trio.run(_run, _arguments())
+    arguments = _arguments()
+    with _bytecode_kept():
+        trio.run(_run, arguments)
+
+
+@contextmanager
+def _bytecode_kept() -> Generator[None]:
+    """Let programs that are started find what they have compiled before, as installed ones do."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = folder
+        yield
 
 
 async def _run(arguments: argparse.Namespace) -> None:
