@@ -34,6 +34,7 @@ T = TypeVar("T")
 
 APPLICATION_NAME: Final = "flowstore"
 ACTIVE: Final = pq.TransactionStatus.ACTIVE
+NO_PIPELINE: Final = pq.PipelineStatus.OFF
 
 
 class Connection(psycopg.AsyncConnection[TupleRow]):
@@ -245,7 +246,7 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
     @property
     def in_pipeline(self) -> bool:
         """Whether the connection is in pipeline mode."""
-        return self._pipeline is not None or self.pgconn.pipeline_status != pq.PipelineStatus.OFF
+        return self._pipeline is not None or self.pgconn.pipeline_status != NO_PIPELINE
 
     @asynccontextmanager
     async def transaction(

@@ -148,12 +148,19 @@ class AppendPlan:
 
     def told(self, row: RawRow) -> list[list[Event]]:
         """Give the events their places, as the function's row says on the wire."""
+        if self.call is _APPEND_EVENT and len(self.queued) == 1:
+            return [[self._only_event(*row)]]
         return self.answered(
             [
                 raw if raw is None else read(raw)
                 for read, raw in zip(_READERS[self.call], row, strict=True)
             ]
         )
+
+    def _only_event(self, base: Any, sequence: Any, at: Any) -> Event:
+        # Most commits: the general way takes twice as long.
+        (event,) = self.queued[0].action.events
+        return _recorded(event, number(base) + 1, number(sequence), time(at))
 
     def recorded(self, answer: Appended) -> list[list[Event]]:
         """Give the events their places: one list for each append."""
