@@ -11,7 +11,7 @@ from flowstore.errors import DatabaseError, ProgressConflictError
 from flowstore.events import DeadLetter
 from flowstore.postgres import translate_errors
 from flowstore.projections import AsyncOptions, aggregate_projection
-from flowstore.store import Part
+from flowstore.store import Part, open_event_store
 from flowstore.store._schema import lock_schema
 from flowstore.store._shadow import Shadow
 from flowstore.store._shadow_unit import shadow_table
@@ -115,6 +115,16 @@ async def test_nobody_is_kept_from_appending_for_a_shadow_that_is_gone(
     assert not shadow.is_in_place
 
 
+async def test_a_shadow_is_claimed_in_the_transaction_that_forgets_others(pg_dsn, options):
+    """On its connection: one that only the other's end would free would be waited for for ever."""
+    async with open_event_store(pg_dsn, options, max_connections=1) as store:
+        projection = options.projections.find(Total).projection
+        with trio.fail_after(PATIENCE):
+            await store.rebuilding.open_shadow(projection)
+            shadow = await store.rebuilding.open_shadow(projection)
+        assert await shadow.standing() == shadow.claim
+
+
 async def test_only_the_lock_on_appends_is_given_up_soon(store, projection):
     """What else a replay waits for may take long, and nothing would try it again."""
     shadow = await store.rebuilding.open_shadow(projection)
@@ -135,7 +145,8 @@ async def test_a_replay_that_keeps_appends_out_reads_what_it_has_written(store, 
     async with store.rebuilding.holding_appends(projection, shadow, 1) as held:
         for number in (2, 3):
             await add(held, number, ceiling=number)
-            assert (await held.standing()).sequence == number
+            standing = await held.standing()
+            assert (standing.sequence, standing.started) == (number, True)
         assert await totals(store) == []
     assert await totals(store) == [Total(TOTAL, 6, [1, 2, 3])]
 
