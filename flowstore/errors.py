@@ -12,6 +12,7 @@ __all__ = [
     "ConcurrencyError",
     "DatabaseError",
     "DatabaseUnavailableError",
+    "DocumentsEditedError",
     "EmbeddedServerError",
     "EmptyStreamError",
     "EventIdConflictError",
@@ -290,6 +291,22 @@ class ShardEditedError(FlowstoreError):
         )
         self.shard = shard
         self.edits = edits
+
+
+class DocumentsEditedError(FlowstoreError):
+    """Documents that a shard had kept were written to beside it: by hand, or by another program.
+
+    Attributes:
+        shard: the shard's name.
+    """
+
+    def __init__(self, shard: str) -> None:
+        super().__init__(
+            f"documents of shard {shard!r} that it had kept were changed, deleted or added by somebody"
+            " else since; nothing of what was folded over them was kept: load them again, apply the"
+            " events again, commit again"
+        )
+        self.shard = shard
 
 
 class StaleResultsError(FlowstoreError):

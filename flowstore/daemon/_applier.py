@@ -12,7 +12,12 @@ import trio
 
 from flowstore.daemon._needs import Target
 from flowstore.daemon._retrying import Patience, is_passing, is_the_stores
-from flowstore.errors import FlowstoreError, ProgressConflictError, ShardEditedError
+from flowstore.errors import (
+    DocumentsEditedError,
+    FlowstoreError,
+    ProgressConflictError,
+    ShardEditedError,
+)
 from flowstore.events import DeadLetter, Event, EventBatch, EventFailure, EventStream
 from flowstore.projections import IProjection, apply_projection, shard_name
 from flowstore.store import Claim, ProjectionUnit
@@ -128,6 +133,7 @@ class Applier:
         Raises:
             ProgressConflictError: the batch doesn't continue from the shard's progress.
             ShardEditedError: its documents were written to meanwhile.
+            DocumentsEditedError: those that it relies on were written to by somebody else.
             DatabaseError: PostgreSQL refused, or can't be reached and nobody has patience.
         """
         await self._patiently(batch, lambda: self._commit_once(batch, unit, (), self.claim))
@@ -216,7 +222,11 @@ class Applier:
         letters: Sequence[DeadLetter],
         claim: Claim | None,
     ) -> None:
-        async with self.commits:
+        try:
+            self.commits.acquire_nowait()  # without a turn of the event loop, which `async with` takes
+        except trio.WouldBlock:
+            await self.commits.acquire()
+        try:
             try:
                 await self.store.commit_batch(
                     unit,
@@ -227,11 +237,13 @@ class Applier:
                     rebuilding=True,  # what waits for it may be slow, and needs no slot
                     claim=claim,
                 )
-            except (ProgressConflictError, ShardEditedError):
+            except (ProgressConflictError, ShardEditedError, DocumentsEditedError):
                 raise  # it was refused
             except BaseException:
                 self.unknown[batch.ceiling] = unit
                 raise
+        finally:
+            self.commits.release()
         self.unknown.clear()  # whatever comes late now finds another floor
 
     async def _set_aside(self, batch: EventBatch, error: Exception) -> None:

@@ -9,7 +9,7 @@ import trio
 from flowstore.blocks import Network, SourceBlock
 from flowstore.daemon._flow import Flow, Leg
 from flowstore.daemon._groups import bare
-from flowstore.daemon._spans import SpanFailedError, failed_span
+from flowstore.daemon._spans import SpanFailedError, SpanOutdatedError, failed_span
 from flowstore.errors import ProgressConflictError
 from flowstore.events import EventPage
 from flowstore.projections import shard_name
@@ -26,7 +26,8 @@ def _nothing() -> None:
 class Course:
     """Run a flow to a leg's ceiling, or until it is told to finish; once.
 
-    Pages that fail together are applied one by one, and then it goes on as before.
+    Pages that fail together are applied one by one, and then it goes on as before. Those that were
+    folded over documents which somebody has written to are folded again, over what is there.
 
     Attributes:
         flow: the pipeline.
@@ -59,6 +60,12 @@ class Course:
         """
         whole = leg.ceiling
         while (failed := await self._run(leg)) and not self._is_finishing:
+            if isinstance(failed, SpanOutdatedError):
+                # Nothing is held by the pipeline to come: its first span is folded over what it reads,
+                # and can't be outdated itself.
+                self.flow.log.info("%s; applying them again", failed)
+                leg = await self._onward(leg, ceiling=whole, careful=False)
+                continue
             self.flow.log.info("%s; applying them one by one", failed)
             leg = await self._onward(leg, ceiling=failed.ceiling, careful=True)
             await self._run(leg)

@@ -74,8 +74,8 @@ class DaemonSettings:
             eight if it does nothing but fold.
         span_bytes: bytes of JSON that a shard gathers at most, of documents that several pages
             wrote, before it commits them together; only where a projection does nothing but fold.
-        held_bytes: bytes of JSON that such a shard keeps, of documents that it has committed, while
-            it catches up, so as not to load them again.
+        held_bytes: bytes of JSON that such a shard keeps, of documents that it has committed, so as
+            not to load them again; the least recently used go first.
         max_loads: pages that all shards together fetch at the same time, each on a connection of
             the store's pool.
         max_commits: pages that all shards together commit at the same time, each on a connection

@@ -183,7 +183,7 @@ class SharedPages:
             if shared is None:
                 shared = self._begin(reader, floor, mark)
                 await self._load(shared)
-            else:
+            elif shared.page is None:
                 await shared.done.wait()
             if shared.page is not None:
                 return self._gather(reader, shared, shared.page, mark)

@@ -2,7 +2,8 @@
 
 Within a span documents are objects, as they are within a page: each is read once and written once. While a span is committed the next is folded. What a span wrote, the next ones are given without
 asking the database, also before it is committed; so a span that fails takes all of that with it: see
-`SpanFailedError`.
+`SpanFailedError`. At the tail, where nothing follows at once, those stay whose rows the commit has told:
+the next commit compares them, and refuses a span that was folded over anything else.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
@@ -16,12 +17,12 @@ from flowstore.blocks import StreamBlock
 from flowstore.daemon._applier import Applier, by_tenant
 from flowstore.daemon._needs import Target
 from flowstore.daemon._reasons import InHand
-from flowstore.errors import FlowstoreError, ProgressConflictError
+from flowstore.errors import DocumentsEditedError, FlowstoreError, ProgressConflictError
 from flowstore.events import EventBatch, EventPage, group_by_stream_id
 from flowstore.projections import IProjection, apply_projection
 from flowstore.store import HeldDocuments, OpenDocuments, ProjectionUnit, Written
 
-__all__ = ["Folding", "Span", "SpanFailedError", "failed_span"]
+__all__ = ["Folding", "Span", "SpanFailedError", "SpanOutdatedError", "failed_span"]
 
 _CHUNK: Final = 4_000
 """Events that are folded at once at most, beyond a page: each document once."""
@@ -59,14 +60,22 @@ class SpanFailedError(FlowstoreError):
         self.ceiling = ceiling
 
 
+class SpanOutdatedError(SpanFailedError):
+    """A span was folded over documents that somebody has written to: fold its pages again."""
+
+
 def failed_span(error: Exception) -> SpanFailedError:
-    """Find in what a pipeline raised the span that failed; raise what is more than that."""
+    """Find in what a pipeline raised the span that failed; raise what is more than that.
+
+    Where one is outdated that is all that is known: those after it were folded over it.
+    """
     failed: list[SpanFailedError] = []
     for each in _leaves(error):
         if not isinstance(each, SpanFailedError):
             raise error
         failed.append(each)
-    return max(failed, key=lambda each: each.ceiling)
+    outdated = [each for each in failed if isinstance(each, SpanOutdatedError)]
+    return max(outdated or failed, key=lambda each: each.ceiling)
 
 
 def _leaves(error: Exception) -> Iterator[Exception]:
@@ -112,6 +121,7 @@ class Folding:
 
         Raises:
             SpanFailedError: nothing of it was written, for a reason that its pages may tell.
+            SpanOutdatedError: nothing of it was written, as somebody has written to documents.
             ProgressConflictError: the shard was moved, or has another owner.
         """
         unit = self.store.projection_session()
@@ -120,9 +130,12 @@ class Folding:
             await self.applier.commit_unit(EventBatch(span.floor, span.ceiling), unit)
         except ProgressConflictError:
             raise
+        except DocumentsEditedError as edited:
+            where = (self.applier.shard, span.floor, span.ceiling)
+            raise SpanOutdatedError(*where, edited) from edited
         except Exception as error:
             raise self._failed(span.floor, span.ceiling, error) from error
-        self.held.confirm()
+        self.held.confirm(unit.kept)
         self._forget_if_idle()
         self._confirmed.set()
 
@@ -156,9 +169,9 @@ class Folding:
         return found[0] if len(found) == 1 else _joined(found)
 
     def _forget_if_idle(self) -> None:
-        """At the tail look at the database again: nothing is in a hurry, and somebody may mend."""
+        """At the tail rely on nothing that the commit doesn't look at: somebody may mend it."""
         if not self._waiting() and not self.held.pending:
-            self.held.forget_committed()
+            self.held.forget_unstamped()
 
     async def _fold_chunk(self, span: "_Open", chunk: EventPage) -> None:
         if chunk.failures:

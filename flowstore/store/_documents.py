@@ -1,13 +1,14 @@
 """Documents in their tables: the statements that write and read them."""
 
-from collections.abc import Sequence
-from typing import Any, Final, LiteralString
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, LiteralString, cast
 
 import attrs
 
 from flowstore.codec import DocumentCodec
 from flowstore.store import _arrays
 from flowstore.store._document_types import DocumentId, DocumentType, IdColumn
+from flowstore.store._held import Relied, Stamp
 from flowstore.store._queue import DeleteDocument, DocumentOperation, StoreDocument
 from flowstore.store._sql import SchemaSql
 from flowstore.store._statements import Statement
@@ -34,6 +35,11 @@ on conflict (tenant_id, id) do update
 set data = excluded.data, version = d.version + 1, modified = excluded.modified""")
 # The documents come out of a join with the progress, so that it is locked, and judged, before any of
 # them is; the same as two statements in a transaction, in one round trip instead of two.
+#
+# A row is told by its stamp: the transaction that wrote it, and its place. Not by its version, which who
+# mends a document by hand may leave as it is. One that is to be as it was, and isn't, refuses the
+# statement: it is locked by then, and judged as it is now, also where somebody was waited for. The JSON
+# comes back as it is kept, which a trigger may have changed.
 _ADVANCE_AND_UPSERT: Final = _for_each_id("""
 with moved as materialized (select {schema}.advance(%s, %s, %s, %s, %s))
 insert into {table} as d (tenant_id, id, data)
@@ -41,7 +47,31 @@ select %s::text, n.id, n.data::jsonb
 from moved cross join unnest(%s::<id>[], %s::text[]) as n (id, data)
 order by n.id<in order>
 on conflict (tenant_id, id) do update
-set data = excluded.data, version = d.version + 1, modified = excluded.modified""")
+set data = excluded.data, version = d.version + 1, modified = excluded.modified
+where case
+    when d.xmin::text || d.ctid::text = any (%s::text[]) or d.id = any (%s::<id>[]) then true
+    else {schema}.refuse_moved(%s, array[d.id::text]) is null
+end
+returning d.id, d.data::text, case
+    when d.version > 1 or d.id = any (%s::<id>[]) then d.xmin::text || d.ctid::text
+    when {schema}.refuse_moved(%s, array[d.id::text]) is null then null
+end""")
+# Before anything is written to the table: those that will be written are locked as well, so that all of
+# them are in one order.
+_CHECK_UNMOVED: Final = _for_each_id("""
+with asked as materialized (
+    select n.id, n.stamp from unnest(%s::<id>[], %s::text[]) as n (id, stamp)
+),
+held as materialized (
+    select d.id, d.xmin::text || d.ctid::text as stamp
+    from asked a join {table} d on d.tenant_id = %s and d.id = a.id
+    order by d.id<in order>
+    for update of d
+)
+select {schema}.refuse_moved(%s, array(
+    select a.id::text from asked a left join held h on h.id = a.id
+    where a.stamp is not null and a.stamp is distinct from h.stamp
+))""")
 _UPSERT_UNMOVED: Final = _for_each_id("""
 with asked as (
     select n.id, n.data, n.expected
@@ -126,18 +156,45 @@ class DocumentSql:
         )
 
     def advance_and_write(
-        self, progress: Sequence[Any], batch: Sequence[StoreDocument]
+        self,
+        progress: Sequence[Any],
+        batch: Sequence[StoreDocument],
+        relied: Mapping[DocumentId, Stamp],
     ) -> Statement:
         """Move a shard, and write what it made, as one statement; better few documents than many.
 
+        Its rows tell identity, JSON and stamp of each document, as it is kept now.
+
         Args:
             progress: what the function `advance` takes.
-            batch: documents of one table and one tenant, at least one; whatever version they have.
+            batch: documents of one table and one tenant, at least one.
+            relied: the stamps of those of them that have to be as they were.
         """
         first = batch[0]
+        kind, table = first.kind, first.kind.table
         texts = _arrays.texts([self.text_of(operation) for operation in batch])
-        ids = _ids(first.kind, batch)
-        return self._on(first.kind, _ADVANCE_AND_UPSERT, *progress, first.tenant, ids, texts)
+        free = _id_array(kind, [each.identity for each in batch if each.identity not in relied])
+        stamps = _arrays.texts([cast("str", stamp) for stamp in relied.values()])
+        return self._on(
+            kind,
+            _ADVANCE_AND_UPSERT,
+            *(*progress, first.tenant, _ids(kind, batch), texts),
+            *(stamps, free, table, free, table),
+        )
+
+    def check_unmoved(
+        self, batch: Sequence[DocumentOperation], relied: Sequence[Relied]
+    ) -> Statement:
+        """Lock documents, and refuse the transaction if those relied on aren't as they were.
+
+        Args:
+            batch: what will be written, or deleted, of one table and one tenant.
+            relied: of the same table and tenant, at least one; of the batch, or others.
+        """
+        kind, tenant = relied[0].kind, relied[0].tenant
+        asked = _asked(batch, relied)
+        ids, stamps = _id_array(kind, list(asked)), _arrays.texts(list(asked.values()))
+        return self._on(kind, _CHECK_UNMOVED, ids, stamps, tenant, kind.table)
 
     def load(self, kind: DocumentType, tenant: str, identities: Sequence[DocumentId]) -> Statement:
         """Select id, JSON and version of the documents that there are."""
@@ -166,6 +223,15 @@ class DocumentSql:
         self, kind: DocumentType, templates: dict[IdColumn, LiteralString], *parameters: Any
     ) -> Statement:
         return Statement(self.sql.statement(templates[kind.id_column], kind.table), parameters)
+
+
+def _asked(
+    batch: Iterable[DocumentOperation], relied: Iterable[Relied]
+) -> dict[DocumentId, str | None]:
+    """List documents with the stamps that they have to have, what is written first."""
+    asked: dict[DocumentId, str | None] = {each.identity: None for each in batch}
+    asked.update((each.identity, cast("str", each.stamp)) for each in relied)
+    return asked
 
 
 def _ids(kind: DocumentType, batch: Sequence[DocumentOperation]) -> str:

@@ -2,23 +2,61 @@
 
 What is handed out is read from text each time, so that it is what the database would have given:
 nothing is shared with an event's data, or with whoever folded it before.
+
+With some of them comes a stamp, which the commit has told: what tells a document's row, as it was
+written, from anything that it may have been since. Whoever goes on from such a document says so to the
+next commit, which is refused if the row isn't that one any more. So those can be kept for as long as one
+likes; all others only while pages follow each other without a pause.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 
 import attrs
 
 from flowstore.events import PlainKey, plain_key
+from flowstore.store._document_types import DocumentId, DocumentType
 from flowstore.store._queue import DocumentOperation, Queue, StoreDocument
 
-__all__ = ["HeldDocuments", "HeldKey", "Written"]
+__all__ = ["HeldDocuments", "HeldKey", "Kept", "Relied", "Stamp", "Written"]
 
-_OVERHEAD: Final = 300
-"""Bytes that an entry takes beside its text: key, identity and their places."""
+_OVERHEAD: Final = 400
+"""Bytes that an entry takes beside its text: key, identity, stamp and their places."""
+Stamp: TypeAlias = object
+"""Equal for a document's row that nobody has written to, and for no other: the store alone knows more."""
 HeldKey: TypeAlias = tuple[str, type, PlainKey]
 """Stored tenant, class, and identity in the form that is quickly looked up."""
+
+
+@attrs.frozen
+class Kept:
+    """Hold what is known of a document.
+
+    Attributes:
+        text: its JSON; None: there is none.
+        stamp: tells its row; None: nobody has said, or there is no row.
+    """
+
+    text: str | None = attrs.field(repr=False)
+    stamp: Stamp | None = None
+
+
+@attrs.frozen
+class Relied:
+    """Say which document was gone on from without looking whether it is still as it was.
+
+    Attributes:
+        tenant: the tenant column's value.
+        kind: how the document's class is kept.
+        identity: the document's.
+        stamp: what its row has to be.
+    """
+
+    tenant: str
+    kind: DocumentType
+    identity: DocumentId
+    stamp: Stamp
 
 
 @attrs.define(eq=False)
@@ -27,9 +65,13 @@ class Written:
 
     Attributes:
         size: how much is gathered, in bytes of JSON and a little for each document.
+        relied: the documents that it rests on as they were kept: those alone that had a stamp.
     """
 
     size: int = attrs.field(default=0, init=False)
+    relied: dict[HeldKey, Relied] = attrs.field(
+        factory=dict[HeldKey, Relied], init=False, repr=False
+    )
     _operations: dict[HeldKey, DocumentOperation] = attrs.field(
         factory=dict[HeldKey, DocumentOperation], init=False, repr=False
     )
@@ -59,20 +101,21 @@ class HeldDocuments:
     """Keep documents between a projection's pages, those before anybody has committed them too.
 
     Whoever owns the projection's shard is the only one to write to them, but for a dead letter that
-    is retried, which the commit is refused for. After a commit that failed, throw this away.
+    is retried, which the commit is refused for, and for whoever mends one by hand, which it is
+    refused for where a stamp tells. After a commit that failed, throw this away.
 
     Attributes:
         types: the classes whose documents are kept: those that the projection alone writes.
         max_bytes: how much is kept of what is committed, the least recently used going first. What
             isn't committed is kept beside, as the database doesn't have it.
+        size: how much is kept of what is committed, in bytes.
     """
 
     types: frozenset[type]
     max_bytes: int
     size: int = attrs.field(default=0, init=False)
-    _committed: dict[HeldKey, str | None] = attrs.field(
-        factory=dict[HeldKey, str | None], init=False, repr=False
-    )
+    _stamped: dict[HeldKey, Kept] = attrs.field(factory=dict[HeldKey, Kept], init=False, repr=False)
+    _passing: dict[HeldKey, Kept] = attrs.field(factory=dict[HeldKey, Kept], init=False, repr=False)
     _pending: deque[Written] = attrs.field(factory=deque[Written], init=False, repr=False)
 
     @property
@@ -86,36 +129,53 @@ class HeldDocuments:
         self._pending.append(written)
         return written
 
-    def confirm(self) -> None:
-        """Take note that the first part that was pending is committed."""
+    def confirm(self, told: Mapping[HeldKey, Kept]) -> None:
+        """Take note that the first part that was pending is committed.
+
+        Args:
+            told: what the commit told of documents that it has written, as they are kept now.
+        """
         for key, text in self._pending.popleft().texts():
-            if key in self._committed:
-                self.size -= _size(self._committed.pop(key))
-            self._committed[key] = text
-            self.size += _size(text)
-        while self.size > self.max_bytes and self._committed:
-            self.size -= _size(self._committed.pop(next(iter(self._committed))))
+            self._drop(key)
+            kept = told.get(key) or Kept(text)
+            place = self._passing if kept.stamp is None else self._stamped
+            place[key] = kept
+            self.size += _size(kept.text)
+        while self.size > self.max_bytes:
+            self._drop(next(iter(self._stamped or self._passing)))
 
-    def forget_committed(self) -> None:
-        """Let go of what the database has."""
-        self._committed.clear()
-        self.size = 0
+    def forget_unstamped(self) -> None:
+        """Let go of what the database may have otherwise by now, without anybody being told."""
+        for kept in self._passing.values():
+            self.size -= _size(kept.text)
+        self._passing.clear()
 
-    def split(self, keys: Iterable[HeldKey]) -> tuple[dict[HeldKey, str | None], list[HeldKey]]:
-        """Give what is known of documents, None for one that there isn't, and what is to be read."""
-        known: dict[HeldKey, str | None] = {}
+    def split(self, keys: Iterable[HeldKey]) -> tuple[dict[HeldKey, Kept], list[HeldKey]]:
+        """Give what is known of documents, and which ones are to be read."""
+        known: dict[HeldKey, Kept] = {}
         missing: list[HeldKey] = []
         parts = [part for part in reversed(self._pending) if part.size]
         for key in keys:
             written = next(filter(None, (part.find(key) for part in parts)), None)
-            if written is not None:
-                known[key] = _text(written)
-            elif key in self._committed:
-                # Put back at the end: the least recently used stands first.
-                known[key] = self._committed[key] = self._committed.pop(key)
-            else:
+            kept = self._use(key) if written is None else Kept(_text(written))
+            if kept is None:
                 missing.append(key)
+            else:
+                known[key] = kept
         return known, missing
+
+    def _use(self, key: HeldKey) -> Kept | None:
+        """Find what is committed, and put it at the end: the least recently used stands first."""
+        for place in (self._stamped, self._passing):
+            if key in place:
+                kept = place[key] = place.pop(key)
+                return kept
+        return None
+
+    def _drop(self, key: HeldKey) -> None:
+        kept = self._stamped.pop(key, None) or self._passing.pop(key, None)
+        if kept is not None:
+            self.size -= _size(kept.text)
 
 
 def _text(operation: DocumentOperation) -> str | None:

@@ -5,7 +5,7 @@ large page would have it. Nothing of it is kept beyond that, as objects might be
 folds them, or with an event's data.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,7 +13,7 @@ import attrs
 
 from flowstore.events import PlainKey, plain_key
 from flowstore.store._document_types import DocumentId, DocumentType
-from flowstore.store._held import HeldDocuments, HeldKey, Written
+from flowstore.store._held import HeldDocuments, HeldKey, Kept, Relied, Written
 
 __all__ = ["OpenDocuments", "Shelf"]
 
@@ -175,10 +175,19 @@ class OpenDocuments:
         return found
 
     def known(
-        self, shelf: Shelf, keys: Iterable[PlainKey]
-    ) -> tuple[dict[HeldKey, str | None], list[HeldKey]]:
-        """Give the JSON of what was written before, and what only the database has."""
-        return self.held.split((shelf.tenant, shelf.kind.type, key) for key in keys)
+        self, shelf: Shelf, asked: Mapping[PlainKey, DocumentId]
+    ) -> tuple[dict[HeldKey, Kept], list[HeldKey]]:
+        """Give what was written before, and what only the database has.
+
+        What has a stamp is relied on from here on, also if nothing comes to be written to it: what
+        is written to others may follow from it.
+        """
+        tenant, kind = shelf.tenant, shelf.kind
+        known, missing = self.held.split((tenant, kind.type, key) for key in asked)
+        for key, kept in known.items():
+            if kept.stamp is not None:
+                self.written.relied[key] = Relied(tenant, kind, asked[key[2]], kept.stamp)
+        return known, missing
 
     def weigh(self, told: int, measure: Callable[[Any], int]) -> None:
         """Take note of what a page has stored.

@@ -1,22 +1,23 @@
 """How far shards have come, what they have set aside, and taking them back to nothing."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import attrs
 import psycopg
 
-from flowstore.errors import ProgressConflictError, ShardEditedError
-from flowstore.events import DeadLetter
+from flowstore.errors import DocumentsEditedError, ProgressConflictError, ShardEditedError
+from flowstore.events import DeadLetter, plain_key
 from flowstore.postgres import translate_errors
 from flowstore.projections import IProjection, produced_by, shard_name
 from flowstore.store import _arrays
 from flowstore.store._commit import operation_statements, see_to_tables
 from flowstore.store._engine import Engine
+from flowstore.store._held import HeldKey, Kept, Relied
 from flowstore.store._names import stored_tenant
 from flowstore.store._projection_unit import ProjectionUnit
-from flowstore.store._queue import Queue, StoreDocument, in_batches
+from flowstore.store._queue import DocumentOperation, Operation, StoreDocument, in_batches
 from flowstore.store._refusals import facts_of
 from flowstore.store._statements import Statement, fetch_rows, lend_again, run_as_one
 
@@ -59,7 +60,8 @@ _FEW: Final = 100
 """Documents that are written in one statement with the progress; of more, the way there matters."""
 _MOVED: Final = "FS006"
 _EDITED: Final = "FS010"
-_REFUSED: Final = frozenset({_MOVED, _EDITED})
+_DOCUMENTS_EDITED: Final = "FS007"
+_REFUSED: Final = frozenset({_MOVED, _EDITED, _DOCUMENTS_EDITED})
 _DELETE_ALL: Final = "delete from {table}"
 
 
@@ -125,43 +127,87 @@ async def commit_page(
         ProgressConflictError: the shard doesn't stand at `floor`, or has another owner than
             `claim` says; nothing was written.
         ShardEditedError: its documents were written to since `claim`; nothing was written.
+        DocumentsEditedError: documents that the unit relies on aren't as they were; nothing was
+            written.
         DatabaseError: PostgreSQL refused a statement, or can't be reached.
     """
     await see_to_tables(engine, unit.queued.operations)
     owner = (None, None) if claim is None else (claim.epoch, claim.edits)
-    statements = _page_statements(engine, unit, (shard, floor, ceiling, *owner), dead_letters)
+    advance = (shard, floor, ceiling, *owner)
+    few = None if dead_letters else _few_documents(unit)
     with translate_errors(), _refused_progress(shard, floor):
+        if few:
+            unit.kept = await _write_few(engine, few, unit.relied, advance)
+            return
+        statements = _page_statements(engine, unit, advance, dead_letters)
         async with engine.lend() as connection:
             await run_as_one(connection, statements)
+
+
+async def _write_few(
+    engine: Engine,
+    few: Sequence[StoreDocument],
+    relied: Mapping[HeldKey, Relied],
+    advance: Sequence[Any],
+) -> dict[HeldKey, Kept]:
+    """Move the shard and write documents, in one round trip; gives them as they are kept now."""
+    stamps = {each.identity: each.stamp for each in relied.values()}
+    statement = engine.documents.advance_and_write(advance, few, stamps)
+    async with engine.lend() as connection:
+        cursor = await connection.execute(statement.query, statement.parameters, binary=True)
+        rows = await cursor.fetchall()
+    place = few[0].tenant, few[0].kind.type
+    return {(*place, plain_key(identity)): Kept(text, stamp) for identity, text, stamp in rows}
 
 
 def _page_statements(
     engine: Engine, unit: ProjectionUnit, advance: Sequence[Any], dead_letters: Sequence[DeadLetter]
 ) -> list[Statement]:
     """Make a page's statements, the progress first: whoever else runs this projection waits there."""
-    few = None if dead_letters else _few_documents(unit.queued)
-    if few:
-        return [engine.documents.advance_and_write(advance, few)]
     statements = [Statement(engine.sql.statement(_ADVANCE), advance)]
     if dead_letters:
         statements.append(set_aside(engine, dead_letters))
-    statements += operation_statements(engine, unit.queued.operations, sole_writer=True)
+    operations = unit.queued.operations
+    if not unit.relied:
+        return [*statements, *operation_statements(engine, operations, sole_writer=True)]
+    # Table by table, so that also what is only looked at is locked in the order that all keep to.
+    for batch, relied in _by_table(operations, unit.relied.values()):
+        if relied:
+            statements.append(engine.documents.check_unmoved(batch, relied))
+        statements += operation_statements(engine, batch, sole_writer=True)
     return statements
 
 
-def _few_documents(queue: Queue) -> Sequence[StoreDocument] | None:
+def _by_table(
+    operations: Sequence[Operation], relied: Iterable[Relied]
+) -> list[tuple[Sequence[DocumentOperation], Sequence[Relied]]]:
+    """Sort what is written, which is documents alone, and what is relied on, by table and tenant."""
+    found: dict[tuple[str, str], tuple[list[DocumentOperation], list[Relied]]] = {}
+    for operation in cast("Sequence[DocumentOperation]", operations):
+        found.setdefault((operation.kind.table, operation.tenant), ([], []))[0].append(operation)
+    for each in relied:
+        found.setdefault((each.kind.table, each.tenant), ([], []))[1].append(each)
+    return [found[place] for place in sorted(found)]
+
+
+def _few_documents(unit: ProjectionUnit) -> Sequence[StoreDocument] | None:
     """Give what is queued if it is a few documents to be stored in one table, and nothing else.
 
     Not with functions that wait for the commit: a statement that commits by itself may have done so
     although its task was cancelled, and nobody would call them.
     """
+    queue = unit.queued
     if queue.callbacks or not 0 < len(queue.operations) <= _FEW:
         return None
     first, *others = in_batches(queue.operations)
     if others or not isinstance(first, Sequence):
         return None
     stored = [each for each in first if isinstance(each, StoreDocument) and each.expected is None]
-    return stored if len(stored) == len(first) else None
+    if len(stored) != len(first):
+        return None
+    # What is relied on and isn't written is looked at by a statement of its own.
+    written = {(each.tenant, each.kind.type, plain_key(each.identity)) for each in stored}
+    return stored if unit.relied.keys() <= written else None
 
 
 async def read_dead_letters(engine: Engine, shard: str | None) -> list[DeadLetter]:
@@ -232,6 +278,8 @@ def _refused_progress(shard: str, floor: int) -> Generator[None]:
     except psycopg.Error as error:
         if error.sqlstate not in _REFUSED:
             raise
+        if error.sqlstate == _DOCUMENTS_EDITED:
+            raise DocumentsEditedError(shard) from error
         facts = facts_of(error)
         if error.sqlstate == _EDITED:
             raise ShardEditedError(shard, facts["edits"]) from error

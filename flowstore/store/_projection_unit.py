@@ -11,7 +11,7 @@ from flowstore.events import PlainKey, plain_key
 from flowstore.projections import RowChange, Table
 from flowstore.store._document_session import DocumentSession
 from flowstore.store._document_types import DocumentId, DocumentType
-from flowstore.store._held import Written
+from flowstore.store._held import HeldKey, Kept, Relied, Written
 from flowstore.store._history import History
 from flowstore.store._open_documents import OpenDocuments, Shelf
 from flowstore.store._queue import (
@@ -37,8 +37,17 @@ def _holds_nothing(_: type) -> bool:
 
 @attrs.define(eq=False)
 class ProjectionUnit(DocumentSession):
-    """The session that a projection is handed: whoever runs the projection commits it."""
+    """The session that a projection is handed: whoever runs the projection commits it.
 
+    Attributes:
+        relied: the documents that have to be as they were kept, or the commit is refused.
+        kept: what the commit has written, as it is kept now, where that is known.
+    """
+
+    relied: Mapping[HeldKey, Relied] = attrs.field(
+        factory=dict[HeldKey, Relied], init=False, repr=False
+    )
+    kept: Mapping[HeldKey, Kept] = attrs.field(factory=dict[HeldKey, Kept], init=False, repr=False)
     _holds: Callable[[type], bool] = attrs.field(default=_holds_nothing, init=False)
     _kept: OpenDocuments | None = attrs.field(default=None, init=False)
     _shelves: dict[type, Shelf] = attrs.field(factory=dict[type, Shelf], init=False, repr=False)
@@ -142,6 +151,7 @@ class ProjectionUnit(DocumentSession):
     def take_over(self, written: Written) -> None:
         """Queue what was gathered, in an empty unit that is to be committed."""
         self._queue = written.queue()
+        self.relied = written.relied
 
     def _shelf(self, document_type: type) -> Shelf | None:
         """Find where documents of a class are kept as objects; None if they aren't."""
@@ -166,7 +176,7 @@ class ProjectionUnit(DocumentSession):
     ) -> None:
         """Read documents: of what was written before, else from the database."""
         known, unknown = kept.known(shelf, missing)
-        texts = {key: text for (_, _, key), text in known.items()}
+        texts = {key: kept.text for (_, _, key), kept in known.items()}
         if unknown:
             asked = [shelf.kind.checked(missing[key]) for _, _, key in unknown]
             rows = await self._load_rows(shelf.kind, asked)

@@ -142,6 +142,8 @@ class StoreShards:
                 written.
             ShardEditedError: a dead letter was retried since the claim: load again, apply again,
                 and commit with the claim's `edits` as the error tells them; nothing was written.
+            DocumentsEditedError: a document that the session had kept was written to by somebody
+                else: load again, apply again, commit again; nothing was written.
             DatabaseError: PostgreSQL refused, or can't be reached.
         """
         await commit_page(

@@ -5,6 +5,7 @@ from uuid import UUID
 import attrs
 
 from flowstore.store import DocumentTypes, HeldDocuments
+from flowstore.store._held import Kept
 from flowstore.store._queue import DeleteDocument, StoreDocument
 
 
@@ -40,27 +41,27 @@ def write(documents, *operations):
     return written
 
 
-def commit(documents, *operations):
-    write(documents, *operations)
-    documents.confirm()
+def commit(documents, *operations, stamp=None):
+    written = write(documents, *operations)
+    told = {key: Kept(text, stamp) for key, text in written.texts() if stamp and text is not None}
+    documents.confirm(told)
 
 
 def test_what_is_not_committed_is_known_and_the_latest_counts():
     documents = held()
     write(documents, stored(1, "old"), stored(2, "two"))
     write(documents, stored(1, "new"), deleted(2))
-    assert documents.split([key(1), key(2), key(3)]) == (
-        {key(1): "new", key(2): None},
-        [key(3)],
-    )
+    known, missing = documents.split([key(1), key(2), key(3)])
+    assert known == {key(1): Kept("new"), key(2): Kept(None)}
+    assert missing == [key(3)]
 
 
 def test_confirming_the_first_part_takes_nothing_from_the_second():
     documents = held()
     write(documents, stored(1, "old"))
     write(documents, stored(1, "new"))
-    documents.confirm()
-    assert documents.split([key(1)]) == ({key(1): "new"}, [])
+    documents.confirm({})
+    assert documents.split([key(1)]) == ({key(1): Kept("new")}, [])
 
 
 def test_tenants_have_documents_of_their_own():
@@ -82,8 +83,54 @@ def test_what_is_not_committed_never_goes():
     documents = held(max_bytes=1)
     write(documents, *(stored(n, "x" * 500) for n in range(50)))
     assert documents.split([key(n) for n in range(50)])[1] == []
-    documents.confirm()
+    documents.confirm({})
     assert documents.size == 0
+
+
+def test_without_a_pause_everything_is_kept_and_after_one_what_has_a_stamp():
+    documents = held()
+    commit(documents, stored(1, "one"), stamp="a")
+    commit(documents, stored(2, "two"), deleted(3))
+    keys = [key(1), key(2), key(3)]
+    assert documents.split(keys)[1] == []
+    documents.forget_unstamped()
+    known = {key(1): Kept("one", "a")}
+    assert documents.split(keys) == (known, [key(2), key(3)])
+    assert documents.size == 400 + 3
+
+
+def test_a_document_is_kept_as_the_commit_tells_it():
+    documents = held()
+    write(documents, stored(1, "as it was written"))
+    documents.confirm({key(1): Kept("as a trigger left it", "a")})
+    assert documents.split([key(1)])[0] == {key(1): Kept("as a trigger left it", "a")}
+
+
+def test_a_later_write_without_a_stamp_takes_it_away():
+    documents = held()
+    commit(documents, stored(1, "one"), stamp="a")
+    commit(documents, stored(1, "two"))
+    assert documents.split([key(1)])[0] == {key(1): Kept("two")}
+    documents.forget_unstamped()
+    assert documents.split([key(1)]) == ({}, [key(1)])
+    assert documents.size == 0
+
+
+def test_what_is_pending_hides_the_stamp_of_what_is_committed():
+    documents = held()
+    commit(documents, stored(1, "one"), stamp="a")
+    write(documents, stored(1, "two"))
+    assert documents.split([key(1)])[0] == {key(1): Kept("two")}
+
+
+def test_documents_with_stamps_are_bounded_with_the_others():
+    documents = held(max_bytes=3_000)
+    for number in range(100):
+        commit(documents, stored(number, "x" * 100), stamp=str(number))
+        commit(documents, stored(1_000 + number, "x" * 100))
+        assert documents.size <= documents.max_bytes
+    documents.forget_unstamped()
+    assert documents.size <= documents.max_bytes
 
 
 def test_documents_that_were_deleted_are_bounded_too():

@@ -5,14 +5,15 @@ from typing import Any, Final
 
 import attrs
 
-from flowstore.errors import ProgressConflictError, ShardEditedError
-from flowstore.events import DeadLetter, group_by_stream_id
+from flowstore.errors import DocumentsEditedError, ProgressConflictError, ShardEditedError
+from flowstore.events import DeadLetter, group_by_stream_id, plain_key
 from flowstore.projections import IProjection, apply_projection, produced_by, shard_name
 from flowstore.store._engine import Engine
+from flowstore.store._held import HeldKey, Kept, Relied
 from flowstore.store._names import stored_tenant
 from flowstore.store._progress import Claim, storable
 from flowstore.store._projection_unit import ProjectionUnit
-from flowstore.store._queue import Queue
+from flowstore.store._queue import DocumentOperation, Operation, Queue, StoreDocument
 from flowstore.store._retry import event_gone
 from flowstore.store._rows import decode_row
 from flowstore.store.memory._database import MemoryDatabase, Transaction
@@ -56,6 +57,8 @@ class MemoryShards:
             ProgressConflictError: the shard doesn't stand at `floor`, or has another owner than
                 `claim` says; nothing was written.
             ShardEditedError: its documents were written to since `claim`; nothing was written.
+            DocumentsEditedError: documents that the unit relies on aren't as they were; nothing was
+                written.
         """
         writes = prepare_writes(self.engine, unit.queued.operations)
         async with self.database.transaction(self.pause) as transaction:
@@ -69,7 +72,11 @@ class MemoryShards:
             for letter in sorted(dead_letters, key=_place):
                 await transaction.lock(DEAD_LETTERS, _place(letter))
                 transaction.put(DEAD_LETTERS, _place(letter), _kept(letter))
+            if unit.relied:
+                await _check_unmoved(transaction, shard, unit)
             await write_all(transaction, writes, self.engine)
+            kept = _written(transaction, unit.queued.operations)
+        unit.kept = kept
 
     def letters(self, shard: str | None) -> list[DeadLetter]:
         """List what a shard, or every shard, has set aside."""
@@ -155,6 +162,32 @@ def _check(shard: str, found: Claim, floor: int, claim: Claim | None) -> None:
         raise ProgressConflictError(shard, expected=floor, found=found.sequence)
     if claim and claim.edits != found.edits:
         raise ShardEditedError(shard, found.edits)
+
+
+async def _check_unmoved(transaction: Transaction, shard: str, unit: ProjectionUnit) -> None:
+    """Lock what is written and what is relied on, in one order; refuse if that isn't as it was."""
+    written = (each for each in unit.queued.operations if isinstance(each, DocumentOperation))
+    touched = {_row(each): each for each in (*written, *unit.relied.values())}
+    for _, each in sorted(touched.items()):
+        rows, key = documents_of(each.kind), (each.tenant, each.identity)
+        await transaction.lock(rows, key)
+        if isinstance(each, Relied) and transaction.get(rows, key) != each.stamp:
+            raise DocumentsEditedError(shard)
+
+
+def _row(each: DocumentOperation | Relied) -> tuple[str, str, Any]:
+    return each.kind.table, each.tenant, plain_key(each.identity)
+
+
+def _written(transaction: Transaction, operations: Sequence[Operation]) -> dict[HeldKey, Kept]:
+    """Tell documents as they are kept now; a row is its own stamp."""
+    found: dict[HeldKey, Kept] = {}
+    for each in operations:
+        if isinstance(each, StoreDocument):
+            row = transaction.get(documents_of(each.kind), (each.tenant, each.identity))
+            if row is not None:
+                found[each.tenant, each.kind.type, plain_key(each.identity)] = Kept(row.data, row)
+    return found
 
 
 async def _locked(transaction: Transaction, shard: str) -> Claim:
