@@ -61,9 +61,10 @@ class Course:
         whole = leg.ceiling
         while (failed := await self._run(leg)) and not self._is_finishing:
             if isinstance(failed, SpanOutdatedError):
-                # Nothing is held by the pipeline to come: its first span is folded over what it reads,
-                # and can't be outdated itself.
+                # Nothing is held by the pipeline to come, and nothing taken for granted: its first span
+                # is folded over what it reads, and can't be outdated itself.
                 self.flow.log.info("%s; applying them again", failed)
+                leg = attrs.evolve(leg, expects_new=False)
                 leg = await self._onward(leg, ceiling=whole, careful=False)
                 continue
             self.flow.log.info("%s; applying them one by one", failed)

@@ -47,6 +47,7 @@ class Leg:
         rebuilding: leave out what waits for commits, and fail as rebuilds do.
         on_error: what becomes of an event that fails alone.
         careful: apply page by page, also what could be folded and committed together.
+        expects_new: take it that there is no document yet where a stream begins, at the tail.
     """
 
     claim: Claim
@@ -55,6 +56,7 @@ class Leg:
     rebuilding: bool = False
     on_error: str
     careful: bool = False
+    expects_new: bool = True
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -134,6 +136,7 @@ class Flow:
             HeldDocuments(types, self.settings.held_bytes),
             span_bytes=self.settings.span_bytes,
             gathers=leg.ceiling < math.inf,
+            expects_new=leg.expects_new and leg.ceiling == math.inf,
             in_hand=self.in_hand,
         )
 

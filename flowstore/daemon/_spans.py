@@ -32,6 +32,8 @@ _LONGEST: Final = 1.0
 """Seconds after which a span ends: what a crash takes back, and how long nobody sees it move."""
 _LONGEST_GATHERED: Final = 3.0
 """The same in a replay, which nobody waits for page by page: on a busy machine a second is few events."""
+_FEW: Final = 100
+"""Events of a page at the tail, of whose new streams it is taken that nothing was made of them yet."""
 _AHEAD: Final = 4
 """Pages that wait to be folded at most."""
 
@@ -97,6 +99,7 @@ class Folding:
         held: what the pages before wrote.
         span_bytes: most bytes that a span gathers before it is committed.
         gathers: gather as much as fits, rather than committing as soon as nothing waits.
+        expects_new: take it that there is no document yet where a stream begins, at the tail.
         in_hand: is told what is being done.
     """
 
@@ -106,6 +109,7 @@ class Folding:
     held: HeldDocuments
     span_bytes: int
     gathers: bool
+    expects_new: bool
     in_hand: InHand
     _waiting: Callable[[], int] = attrs.field(default=lambda: 0, init=False)
     _confirmed: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -178,7 +182,12 @@ class Folding:
             raise self._failed(chunk.floor, chunk.ceiling, chunk.failures[0].error)
         try:
             for tenant, streams in by_tenant(group_by_stream_id(chunk.events)):
-                await apply_projection(self.projection, span.session(tenant), streams)
+                session = span.session(tenant)
+                if self.expects_new and len(chunk.events) <= _FEW:
+                    session.expect_new(
+                        [stream.id for stream in streams if stream.events[0].version == 1]
+                    )
+                await apply_projection(self.projection, session, streams)
         except Exception as error:
             raise self._failed(chunk.floor, chunk.ceiling, error) from error
         span.unit.weigh(chunk.size)

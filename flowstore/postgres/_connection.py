@@ -18,7 +18,7 @@ from psycopg.rows import AsyncRowFactory, TupleRow, tuple_row
 from flowstore.postgres._backend import Backend
 from flowstore.postgres._blocks import SeenThrough, ServerCursor
 from flowstore.postgres._connect import open_pgconn, with_time_limits
-from flowstore.postgres._direct import DirectStatement, RawRow, fetch_row
+from flowstore.postgres._direct import DirectStatement, RawRow, fetch_row, fetch_rows
 from flowstore.postgres._interrupt import (
     OutcomeUnknownError,
     interrupt,
@@ -177,11 +177,24 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         Raises:
             psycopg.DataError: a parameter holds a NUL.
         """
+        return await self._fetch(fetch_row(self, statement, parameters))
+
+    async def fetch_raw(
+        self, statement: DirectStatement, parameters: Sequence[str | None]
+    ) -> list[RawRow]:
+        """Execute a statement that gives any number of rows, as `fetch_row` does one that gives one.
+
+        Raises:
+            psycopg.DataError: a parameter holds a NUL.
+        """
+        return await self._fetch(fetch_rows(self, statement, parameters))
+
+    async def _fetch(self, gen: PQGen[T]) -> T:
         self._check_connection_ok()
         async with self.lock:
             if self.in_pipeline:
                 raise psycopg.NotSupportedError("a row can't be fetched in a pipeline: use execute")
-            return await self._wait(fetch_row(self, statement, parameters))
+            return await self._wait(gen)
 
     async def _wait(self, gen: PQGen[T]) -> T:
         if is_seen_through():

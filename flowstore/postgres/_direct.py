@@ -46,7 +46,22 @@ class DirectStatement:
 def fetch_row(
     connection: "Connection", statement: DirectStatement, parameters: Sequence[str | None]
 ) -> PQGen[RawRow]:
-    """Execute a statement that gives one row, as psycopg's cursors do, in one generator.
+    """Execute a statement that gives one row.
+
+    Raises:
+        psycopg.InternalError: it gave none, or several.
+        psycopg.Error: as `fetch_rows` does.
+    """
+    rows = yield from fetch_rows(connection, statement, parameters)
+    if len(rows) != 1:
+        raise psycopg.InternalError("the statement gave no row, or several: ask for one")
+    return rows[0]
+
+
+def fetch_rows(
+    connection: "Connection", statement: DirectStatement, parameters: Sequence[str | None]
+) -> PQGen[list[RawRow]]:
+    """Execute a statement that gives rows, as psycopg's cursors do, in one generator.
 
     Raises:
         psycopg.DataError: a parameter holds a NUL, which would cut it off.
@@ -70,9 +85,9 @@ def fetch_row(
     if key is not None:
         prepared.validate(key, how, name, results)
     _check(results, connection)
-    row = _only_row(results)
+    rows = _rows(results)
     yield from prepared.maintain_gen(connection)
-    return row
+    return rows
 
 
 def _encoded(parameters: Sequence[str | None], encoding: str) -> list[bytes | None]:
@@ -91,8 +106,12 @@ def _check(results: Sequence[PGresult], connection: "Connection") -> None:
             raise error_from_result(result, encoding=connection.pgconn._encoding)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - as cursors do
 
 
-def _only_row(results: Sequence[PGresult]) -> RawRow:
-    if len(results) != 1 or results[0].status != TUPLES_OK or results[0].ntuples != 1:
-        raise psycopg.InternalError("the statement gave no row, or several: ask for one")
+def _rows(results: Sequence[PGresult]) -> list[RawRow]:
+    if len(results) != 1 or results[0].status != TUPLES_OK:
+        raise psycopg.InternalError("the statement gave no row, or several results: ask for rows")
     (result,) = results
-    return tuple([result.get_value(0, column) for column in range(result.nfields)])
+    columns = range(result.nfields)
+    return [
+        tuple([result.get_value(row, column) for column in columns])
+        for row in range(result.ntuples)
+    ]

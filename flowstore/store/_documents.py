@@ -6,9 +6,10 @@ from typing import Any, Final, LiteralString, cast
 import attrs
 
 from flowstore.codec import DocumentCodec
+from flowstore.postgres import DirectStatement
 from flowstore.store import _arrays
 from flowstore.store._document_types import DocumentId, DocumentType, IdColumn
-from flowstore.store._held import Relied, Stamp
+from flowstore.store._held import ABSENT, Relied, Stamp
 from flowstore.store._queue import DeleteDocument, DocumentOperation, StoreDocument
 from flowstore.store._sql import SchemaSql
 from flowstore.store._statements import Statement
@@ -52,7 +53,7 @@ where case
     when d.xmin::text || d.ctid::text = any (%s::text[]) or d.id = any (%s::<id>[]) then true
     else {schema}.refuse_moved(%s, array[d.id::text]) is null
 end
-returning d.id, d.data::text, case
+returning d.id::text, d.data::text, case
     when d.version > 1 or d.id = any (%s::<id>[]) then d.xmin::text || d.ctid::text
     when {schema}.refuse_moved(%s, array[d.id::text]) is null then null
 end""")
@@ -70,7 +71,7 @@ held as materialized (
 )
 select {schema}.refuse_moved(%s, array(
     select a.id::text from asked a left join held h on h.id = a.id
-    where a.stamp is not null and a.stamp is distinct from h.stamp
+    where a.stamp is not null and a.stamp <> coalesce(h.stamp, '')
 ))""")
 _UPSERT_UNMOVED: Final = _for_each_id("""
 with asked as (
@@ -157,29 +158,29 @@ class DocumentSql:
 
     def advance_and_write(
         self,
-        progress: Sequence[Any],
+        progress: Sequence[str | None],
         batch: Sequence[StoreDocument],
         relied: Mapping[DocumentId, Stamp],
-    ) -> Statement:
+    ) -> tuple[DirectStatement, Sequence[str | None]]:
         """Move a shard, and write what it made, as one statement; better few documents than many.
 
-        Its rows tell identity, JSON and stamp of each document, as it is kept now.
+        Its rows tell identity, JSON and stamp of each document, as it is kept now; all of it is text.
 
         Args:
-            progress: what the function `advance` takes.
+            progress: what the function `advance` takes, as text.
             batch: documents of one table and one tenant, at least one.
-            relied: the stamps of those of them that have to be as they were.
+            relied: the stamps of those of them that have to be as they were, or `ABSENT`.
         """
         first = batch[0]
         kind, table = first.kind, first.kind.table
         texts = _arrays.texts([self.text_of(operation) for operation in batch])
-        free = _id_array(kind, [each.identity for each in batch if each.identity not in relied])
-        stamps = _arrays.texts([cast("str", stamp) for stamp in relied.values()])
-        return self._on(
-            kind,
-            _ADVANCE_AND_UPSERT,
+        free = [each.identity for each in batch if each.identity not in relied]
+        absent = [identity for identity, stamp in relied.items() if stamp == ABSENT]
+        stamps = _arrays.texts([cast("str", each) for each in relied.values() if each != ABSENT])
+        statement = self.sql.direct(_ADVANCE_AND_UPSERT[kind.id_column], table)
+        return statement, (
             *(*progress, first.tenant, _ids(kind, batch), texts),
-            *(stamps, free, table, free, table),
+            *(stamps, _id_array(kind, free), table, _id_array(kind, free + absent), table),
         )
 
     def check_unmoved(

@@ -19,12 +19,14 @@ from flowstore.events import PlainKey, plain_key
 from flowstore.store._document_types import DocumentId, DocumentType
 from flowstore.store._queue import DocumentOperation, Queue, StoreDocument
 
-__all__ = ["HeldDocuments", "HeldKey", "Kept", "Relied", "Stamp", "Written"]
+__all__ = ["ABSENT", "HeldDocuments", "HeldKey", "Kept", "Relied", "Stamp", "Written"]
 
 _OVERHEAD: Final = 400
 """Bytes that an entry takes beside its text: key, identity, stamp and their places."""
 Stamp: TypeAlias = object
 """Equal for a document's row that nobody has written to, and for no other: the store alone knows more."""
+ABSENT: Final[Stamp] = ""
+"""Stands for no row."""
 HeldKey: TypeAlias = tuple[str, type, PlainKey]
 """Stored tenant, class, and identity in the form that is quickly looked up."""
 
@@ -35,7 +37,7 @@ class Kept:
 
     Attributes:
         text: its JSON; None: there is none.
-        stamp: tells its row; None: nobody has said, or there is no row.
+        stamp: tells its row; None: nobody has said.
     """
 
     text: str | None = attrs.field(repr=False)
@@ -50,7 +52,7 @@ class Relied:
         tenant: the tenant column's value.
         kind: how the document's class is kept.
         identity: the document's.
-        stamp: what its row has to be.
+        stamp: what its row has to be; `ABSENT`: there has to be none.
     """
 
     tenant: str

@@ -13,7 +13,7 @@ import attrs
 
 from flowstore.events import PlainKey, plain_key
 from flowstore.store._document_types import DocumentId, DocumentType
-from flowstore.store._held import HeldDocuments, HeldKey, Kept, Relied, Written
+from flowstore.store._held import ABSENT, HeldDocuments, HeldKey, Kept, Relied, Written
 
 __all__ = ["OpenDocuments", "Shelf"]
 
@@ -146,6 +146,9 @@ class OpenDocuments:
     _shelves: dict[tuple[str, type], Shelf] = attrs.field(
         factory=dict[tuple[str, type], Shelf], init=False, repr=False
     )
+    _new: set[tuple[str, PlainKey]] = attrs.field(
+        factory=set[tuple[str, PlainKey]], init=False, repr=False
+    )
     _told: int = attrs.field(default=0, init=False)
     _grown: int = attrs.field(default=0, init=False)
     _unweighed: int = attrs.field(default=0, init=False)
@@ -174,6 +177,10 @@ class OpenDocuments:
             found = self._shelves[key] = Shelf(tenant, kind)
         return found
 
+    def expect_new(self, tenant: str, identities: Iterable[DocumentId]) -> None:
+        """Take it that there are no such documents, unless one is known; the commit will see."""
+        self._new.update((tenant, plain_key(identity)) for identity in identities)
+
     def known(
         self, shelf: Shelf, asked: Mapping[PlainKey, DocumentId]
     ) -> tuple[dict[HeldKey, Kept], list[HeldKey]]:
@@ -184,6 +191,10 @@ class OpenDocuments:
         """
         tenant, kind = shelf.tenant, shelf.kind
         known, missing = self.held.split((tenant, kind.type, key) for key in asked)
+        if self._new:
+            new = [key for key in missing if (tenant, key[2]) in self._new]
+            known.update(dict.fromkeys(new, Kept(None, ABSENT)))
+            missing = [key for key in missing if key not in known]
         for key, kept in known.items():
             if kept.stamp is not None:
                 self.written.relied[key] = Relied(tenant, kind, asked[key[2]], kept.stamp)

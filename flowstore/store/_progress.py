@@ -152,12 +152,18 @@ async def _write_few(
 ) -> dict[HeldKey, Kept]:
     """Move the shard and write documents, in one round trip; gives them as they are kept now."""
     stamps = {each.identity: each.stamp for each in relied.values()}
-    statement = engine.documents.advance_and_write(advance, few, stamps)
+    told = [None if each is None else str(each) for each in advance]
+    statement, parameters = engine.documents.advance_and_write(told, few, stamps)
     async with engine.lend() as connection:
-        cursor = await connection.execute(statement.query, statement.parameters, binary=True)
-        rows = await cursor.fetchall()
+        rows = await connection.fetch_raw(statement, parameters)
+        encoding = connection.info.encoding
     place = few[0].tenant, few[0].kind.type
-    return {(*place, plain_key(identity)): Kept(text, stamp) for identity, text, stamp in rows}
+    keys = {str(each.identity): (*place, plain_key(each.identity)) for each in few}
+    kept: dict[HeldKey, Kept] = {}
+    for row in rows:
+        identity, text, stamp = [cast("bytes", column).decode(encoding) for column in row]
+        kept[keys[identity]] = Kept(text, stamp)
+    return kept
 
 
 def _page_statements(

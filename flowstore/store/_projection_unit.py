@@ -1,6 +1,6 @@
 """The session that a projection is handed: whoever runs the projection commits it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Self, TypeVar, cast
 
 import attrs
@@ -113,6 +113,14 @@ class ProjectionUnit(DocumentSession):
             super().delete_by_id(document_type, document_id)
         else:
             shelf.store(document_id, None)
+
+    def expect_new(self, identities: Iterable[DocumentId]) -> None:
+        """Take it that there are no documents with these ids yet: streams begin that they are made of.
+
+        It saves reading them. Where there is one after all, the commit is refused.
+        """
+        if self._kept is not None:
+            self._kept.expect_new(self._tenant, identities)
 
     def weigh(self, told: int) -> None:
         """Take note that a page was folded, whose events had so many bytes of JSON."""

@@ -57,11 +57,13 @@ class SchemaSql:
             ready = self._ready[key] = self.compose(template, table).as_bytes()
         return ready
 
-    def direct(self, template: LiteralString) -> DirectStatement:
+    def direct(self, template: LiteralString, table: str | None = None) -> DirectStatement:
         """Give the same statement for `Connection.fetch_row`, its parameters numbered."""
-        ready = self._direct.get(template)
+        key = template if table is None else f"{table}\0{template}"
+        ready = self._direct.get(key)
         if ready is None:
-            ready = self._direct[template] = DirectStatement(_numbered(self.statement(template)))
+            numbered = _numbered(self.statement(template, table))
+            ready = self._direct[key] = DirectStatement(numbered)
         return ready
 
     def compose(self, template: LiteralString, table: str | None = None) -> sql.Composed:

@@ -9,7 +9,7 @@ from flowstore.errors import DocumentsEditedError, ProgressConflictError, ShardE
 from flowstore.events import DeadLetter, group_by_stream_id, plain_key
 from flowstore.projections import IProjection, apply_projection, produced_by, shard_name
 from flowstore.store._engine import Engine
-from flowstore.store._held import HeldKey, Kept, Relied
+from flowstore.store._held import ABSENT, HeldKey, Kept, Relied
 from flowstore.store._names import stored_tenant
 from flowstore.store._progress import Claim, storable
 from flowstore.store._projection_unit import ProjectionUnit
@@ -171,7 +171,7 @@ async def _check_unmoved(transaction: Transaction, shard: str, unit: ProjectionU
     for _, each in sorted(touched.items()):
         rows, key = documents_of(each.kind), (each.tenant, each.identity)
         await transaction.lock(rows, key)
-        if isinstance(each, Relied) and transaction.get(rows, key) != each.stamp:
+        if isinstance(each, Relied) and (transaction.get(rows, key) or ABSENT) != each.stamp:
             raise DocumentsEditedError(shard)
 
 
