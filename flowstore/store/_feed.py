@@ -3,16 +3,19 @@
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import attrs
 import psycopg
 
 from flowstore.events import EventPage
 from flowstore.postgres import Connection, translate_errors
+from flowstore.store import _arrays
 from flowstore.store._engine import Engine
+from flowstore.store._raw_events import event_reader
 from flowstore.store._rows import decode_page, row_size
 from flowstore.store._statements import Statement, fetch_rows
+from flowstore.store._wire import number
 
 __all__ = ["Feed", "OpenAppend", "Part"]
 
@@ -121,18 +124,19 @@ class Feed:
         include_archived: bool,
     ) -> tuple[int, EventPage]:
         """Give the high-water mark, and the page above a floor that it allows, in one round trip."""
-        names = self._stored_names(tuple(types)) if types else None
-        query = self._engine.sql.statement(_LOOK)
+        names = _arrays.texts(self._stored_names(tuple(types))) if types else None
+        statement = self._engine.sql.direct(_LOOK)
         parameters = (
-            *(self._safe, float(leading_edge_buffer)),
-            *(floor, names, include_archived, limit, max_bytes),
+            *(str(self._safe), repr(float(leading_edge_buffer)), str(floor), names),
+            *("t" if include_archived else "f", str(limit)),
+            None if max_bytes is None else str(max_bytes),
         )
         with translate_errors():
             async with self._engine.lend() as connection, _closed_if_unfit(connection):
-                cursor = await connection.execute(query, parameters, binary=True)
-                rows = await cursor.fetchall()
-        self._safe, ready, ceiling = rows[0][-3:]
-        events = rows if rows[0][0] is not None else []
+                rows = await connection.fetch_raw(statement, parameters)
+                read = event_reader(connection, has_text_ids=self._engine.has_text_ids)
+        self._safe, ready, ceiling = [number(cast("bytes", raw)) for raw in rows[0][-3:]]
+        events = [read(row) for row in rows if row[0] is not None]
         size = sum(map(row_size, events))
         decoded = decode_page(self._engine.codec, events)
         return ready, EventPage(floor, ceiling, *decoded, size=size)

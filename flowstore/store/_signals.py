@@ -15,7 +15,7 @@ import trio
 from psycopg import sql
 
 from flowstore.errors import DatabaseError
-from flowstore.postgres import Connection, translate_errors
+from flowstore.postgres import Connection, DirectStatement, translate_errors
 from flowstore.store._statements import Lend
 
 __all__ = ["Signals", "Spacing"]
@@ -24,7 +24,9 @@ logger = logging.getLogger("flowstore.store")
 
 # Without waiting for the disk: a notification that a crash takes back is none that anybody waits for,
 # and its flush would stand in the way of the commits that it tells of.
-_NOTIFY: Final = b"select set_config('synchronous_commit', 'off', true), pg_notify(%s, %s)"
+_NOTIFY: Final = DirectStatement(
+    b"select set_config('synchronous_commit', 'off', true), pg_notify($1, $2)"
+)
 
 _RETRY_AFTER: Final = 1.0
 """Seconds before a lost connection is tried again; meanwhile readers poll."""
@@ -111,7 +113,7 @@ class Signals:
             try:
                 with translate_errors():
                     async with self.lend() as connection:
-                        await connection.execute(_NOTIFY, (self.channel, self._origin))
+                        await connection.fetch_row(_NOTIFY, (self.channel, self._origin))
             except DatabaseError as error:
                 logger.warning("could not notify of appends, readers poll: %s", error)
                 await trio.sleep(_RETRY_AFTER)

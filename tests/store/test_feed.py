@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import attrs
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from flowstore.errors import InvalidEventError, UnknownEventTypeError
 from flowstore.store import StoreOptions, open_event_store
@@ -78,6 +79,30 @@ async def test_a_page_with_the_mark_at_its_floor_is_empty(store, six):
 async def test_a_look_gives_the_mark_and_the_page_up_to_there(store, six, how):
     for floor in (0, 1, 4, 6, 9):
         assert await store.look(floor, **how) == (6, await store.fetch_page(floor, 6, **how))
+
+
+@pytest.mark.parametrize("identity", ["uuid", "string"])
+async def test_what_a_look_gives_is_to_the_last_detail_what_a_page_gives(pg_dsn, schema, identity):
+    """It is read by hand: text in another encoding, and times where the session is."""
+    session_of = "-c timezone=America/Caracas -c client_encoding=latin1"
+    dsn = make_conninfo(pg_dsn, options=session_of)
+    options = StoreOptions(schema=schema, stream_identity=identity, tenancy="conjoined")
+    async with open_event_store(dsn, options) as store:
+        for tenant, more in [
+            ("tenänt", {}),
+            ("b", {"correlation_id": "cörr", "causation_id": "", "user_name": "Ada"}),
+            ("b", {"headers": {"a": [1, None, "ü"], "b": {"c": 1.5}}}),
+        ]:
+            stream_id = uuid4() if identity == "uuid" else f"Strøm {tenant} {len(more)}"
+            async with store.session(tenant_id=tenant, **more) as session:
+                session.events.append(stream_id, Opened('Ünïcode \\ "quoted"'), Closed())
+                await session.save_changes()
+        _, page = await store.look(0)
+        assert len(page.events) == 6
+        for seen, paged in zip(page.events, (await store.fetch_page(0, 6)).events, strict=True):
+            assert seen == paged
+            assert repr(seen) == repr(paged)
+            assert seen.timestamp.utcoffset() == timedelta(hours=-4)
 
 
 async def test_a_look_leaves_out_young_events(store, six):

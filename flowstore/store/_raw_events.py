@@ -1,0 +1,44 @@
+"""Rows of events as `Connection.fetch_raw` gives them, read as psycopg's cursors read them."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from flowstore.postgres import Connection, RawRow
+from flowstore.store._wire import number, time
+
+__all__ = ["event_reader"]
+
+_Read: TypeAlias = Callable[[bytes], Any]
+
+
+def event_reader(connection: Connection, *, has_text_ids: bool) -> Callable[[RawRow], list[Any]]:
+    """Make what reads the columns of an event, in the order that `decode_row` takes them.
+
+    Columns after those are left out.
+    """
+    encoding, zone = connection.info.encoding, connection.info.timezone
+
+    def text(raw: bytes) -> str:
+        return raw.decode(encoding)
+
+    def moment(raw: bytes) -> datetime:
+        return time(raw).astimezone(zone)
+
+    stream_id = text if has_text_ids else _uuid
+    readers: tuple[_Read, ...] = (
+        *(number, _uuid, stream_id, number, text, text, moment),
+        *(text, text, text, text, text),
+    )
+
+    def read(row: RawRow) -> list[Any]:
+        return [
+            None if raw is None else reader(raw) for reader, raw in zip(readers, row, strict=False)
+        ]
+
+    return read
+
+
+def _uuid(raw: bytes) -> UUID:
+    return UUID(bytes=raw)
