@@ -12,7 +12,13 @@ import trio
 import trio.testing
 
 from flowstore.daemon import DaemonSettings, open_store
-from flowstore.errors import DatabaseUnavailableError, ProgressConflictError
+from flowstore.daemon._applier import Applier
+from flowstore.errors import (
+    DatabaseUnavailableError,
+    DocumentsEditedError,
+    ProgressConflictError,
+)
+from flowstore.events import EventBatch
 from flowstore.projections import AsyncOptions, Composite
 from flowstore.store import EventStore, ProjectionUnit
 from flowstore.store.memory._sessions import MemoryUnit
@@ -542,6 +548,18 @@ async def test_a_commit_is_cancelled(totals, schema, watched):
         await say(4)
         await all_is_well(totals, daemon)
     assert (await found(totals), await seen(totals)) == ({1: 1007}, [1, 2, 3, 4])
+
+
+async def test_a_span_that_was_refused_is_no_commit_that_may_come_late(totals, monkeypatch):
+    async def refuse(*_, **__):
+        raise DocumentsEditedError("Total")
+
+    monkeypatch.setattr(EventStore, "commit_batch", refuse)
+    projection = totals.options.projections.find(Total).projection
+    applier = Applier(totals, projection, await totals.claim(projection))
+    with pytest.raises(DocumentsEditedError):
+        await applier.commit_unit(EventBatch(0, 1), totals.projection_session())
+    assert applier.unknown == {}
 
 
 async def test_what_was_folded_over_a_refused_span_is_folded_again(totals, schema, watched):
