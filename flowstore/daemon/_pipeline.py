@@ -102,7 +102,9 @@ async def read_pages(
     at = floor
     with reading as fetch:
         while at < ceiling:
-            mark = int(min(await marks.above(at), ceiling))
+            look = partial(marks.above, at)
+            found = await (patience.attempt("looking for the mark", look) if patience else look())
+            mark = int(min(found, ceiling))
             while at < mark:
                 read = partial(fetch, at, mark)
                 page = await (patience.attempt("reading events", read) if patience else read())
