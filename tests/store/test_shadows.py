@@ -10,7 +10,7 @@ from psycopg import sql
 from flowstore.errors import DatabaseError, ProgressConflictError
 from flowstore.events import DeadLetter
 from flowstore.postgres import translate_errors
-from flowstore.projections import AsyncOptions, aggregate_projection
+from flowstore.projections import AsyncOptions, FlatTable, aggregate_projection
 from flowstore.store import Part, open_event_store
 from flowstore.store._schema import lock_schema
 from flowstore.store._shadow import Shadow
@@ -147,8 +147,8 @@ async def test_a_replay_that_keeps_appends_out_reads_what_it_has_written(store, 
             await add(held, number, ceiling=number)
             standing = await held.standing()
             assert (standing.sequence, standing.started) == (number, True)
-        assert await totals(store) == []
-    assert await totals(store) == [Total(TOTAL, 6, [1, 2, 3])]
+        assert (await totals(store), shadow.is_in_place) == ([], False)
+    assert (await totals(store), shadow.is_in_place) == ([Total(TOTAL, 6, [1, 2, 3])], True)
 
 
 async def test_what_a_replay_keeps_need_not_have_a_table_yet(store, projection):
@@ -159,6 +159,18 @@ async def test_what_a_replay_keeps_need_not_have_a_table_yet(store, projection):
         unit.store(label)
         await held.commit_batch(unit, ceiling=1)
     assert await store.session().load(Label, label.id) == label
+
+
+async def test_a_flat_table_that_nothing_was_written_to_is_put_in_place_too(store):
+    """Nor was the store opened with it, or has it a shadow by what was applied."""
+    flat = FlatTable("sums", key="id", key_type=UUID, columns={"sum": int})
+    shadow = await store.rebuilding.open_shadow(flat.on(Counted, increment={"sum": "by"}))
+    await shadow.commit_batch(shadow.projection_session(), floor=0, ceiling=1)
+    assert await store.rebuilding.swap(shadow, 1) == 1
+    async with store.connection() as connection:
+        where = sql.Identifier(store.options.schema, "sums")
+        cursor = await connection.execute(sql.SQL("select * from {}").format(where))
+        assert await cursor.fetchall() == []
 
 
 async def test_a_page_of_a_replay_that_is_refused_takes_nothing_with_it(store, projection):
