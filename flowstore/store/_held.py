@@ -7,19 +7,33 @@ With some of them comes a stamp, which the commit has told: what tells a documen
 written, from anything that it may have been since. Whoever goes on from such a document says so to the
 next commit, which is refused if the row isn't that one any more. So those can be kept for as long as one
 likes; all others only while pages follow each other without a pause.
+
+Ten thousands of documents are kept in dictionaries of plain keys and texts, one a class and tenant: those
+Python's garbage collector doesn't look into, where it would follow a tuple or an object for each, again
+and again.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
 
 import attrs
 
 from flowstore.events import PlainKey, plain_key
 from flowstore.store._document_types import DocumentId, DocumentType
-from flowstore.store._queue import DocumentOperation, Queue, StoreDocument
+from flowstore.store._queue import DeleteDocument, Queue, StoreDocument
 
-__all__ = ["ABSENT", "HeldDocuments", "HeldKey", "Kept", "Relied", "Stamp", "Written"]
+__all__ = [
+    "ABSENT",
+    "HeldDocuments",
+    "HeldKey",
+    "Kept",
+    "Known",
+    "Place",
+    "Relied",
+    "Stamp",
+    "Written",
+]
 
 _OVERHEAD: Final = 400
 """Bytes that an entry takes beside its text: key, identity, stamp and their places."""
@@ -27,8 +41,10 @@ Stamp: TypeAlias = object
 """Equal for a document's row that nobody has written to, and for no other: the store alone knows more."""
 ABSENT: Final[Stamp] = ""
 """Stands for no row."""
+Place: TypeAlias = tuple[str, type]
+"""Stored tenant and class."""
 HeldKey: TypeAlias = tuple[str, type, PlainKey]
-"""Stored tenant, class, and identity in the form that is quickly looked up."""
+"""The same, and the identity in the form that is quickly looked up."""
 
 
 @attrs.frozen
@@ -62,6 +78,19 @@ class Relied:
 
 
 @attrs.define(eq=False)
+class _Part:
+    """What is written of one class and tenant."""
+
+    kind: DocumentType
+    identities: dict[PlainKey, DocumentId] = attrs.field(
+        factory=dict[PlainKey, DocumentId], init=False
+    )
+    texts: dict[PlainKey, str | None] = attrs.field(
+        factory=dict[PlainKey, "str | None"], init=False
+    )
+
+
+@attrs.define(eq=False)
 class Written:
     """Gather what was written to documents, to be committed as one.
 
@@ -74,28 +103,63 @@ class Written:
     relied: dict[HeldKey, Relied] = attrs.field(
         factory=dict[HeldKey, Relied], init=False, repr=False
     )
-    _operations: dict[HeldKey, DocumentOperation] = attrs.field(
-        factory=dict[HeldKey, DocumentOperation], init=False, repr=False
-    )
+    _parts: dict[Place, _Part] = attrs.field(factory=dict[Place, _Part], init=False, repr=False)
 
-    def add(self, operation: DocumentOperation) -> None:
-        """Gather an operation, whose document is written as JSON already; the last one wins."""
-        key = (operation.tenant, operation.kind.type, plain_key(operation.identity))
-        before = self._operations.pop(key, None)
-        self.size += _size(_text(operation)) - (0 if before is None else _size(_text(before)))
-        self._operations[key] = operation
+    def add(self, tenant: str, kind: DocumentType, identity: DocumentId, text: str | None) -> None:
+        """Gather a document, written as JSON already, None for one to be deleted; the last one wins."""
+        place = (tenant, kind.type)
+        part = self._parts.get(place)
+        if part is None:
+            part = self._parts[place] = _Part(kind)
+        key = plain_key(identity)
+        if key in part.texts:
+            self.size -= _size(part.texts.pop(key))
+        part.identities[key], part.texts[key] = identity, text
+        self.size += _size(text)
 
     def queue(self) -> Queue:
         """Queue all of it for one commit."""
-        return Queue(operations=list(self._operations.values()))
+        return Queue(
+            operations=[
+                DeleteDocument(tenant, part.kind, part.identities[key])
+                if text is None
+                else StoreDocument(tenant, part.kind, part.identities[key], None, text=text)
+                for (tenant, _), part in self._parts.items()
+                for key, text in part.texts.items()
+            ]
+        )
 
-    def find(self, key: HeldKey) -> DocumentOperation | None:
-        """Find what is written of a document."""
-        return self._operations.get(key)
+    def of(self, place: Place) -> Mapping[PlainKey, str | None] | None:
+        """Give what is written of a class and tenant, as JSON; None for a document that is deleted."""
+        part = self._parts.get(place)
+        return None if part is None else part.texts
 
-    def texts(self) -> Iterable[tuple[HeldKey, str | None]]:
-        """List documents as JSON; None for one that is deleted."""
-        return [(key, _text(operation)) for key, operation in self._operations.items()]
+    def texts(self) -> Iterator[tuple[Place, Mapping[PlainKey, str | None]]]:
+        """List what is written, class by class and tenant by tenant."""
+        for place, part in self._parts.items():
+            yield place, part.texts
+
+
+@attrs.frozen
+class Known:
+    """Tell what is known of documents of one class and tenant.
+
+    Attributes:
+        texts: their JSON; None for one that there isn't.
+        stamps: what tells the rows of those that the commit has to find as they were.
+        missing: of which nothing is known.
+    """
+
+    texts: dict[PlainKey, str | None] = attrs.field(factory=dict[PlainKey, "str | None"])
+    stamps: dict[PlainKey, Stamp] = attrs.field(factory=dict[PlainKey, Stamp])
+    missing: list[PlainKey] = attrs.field(factory=list[PlainKey])
+
+    def take_for_absent(self, is_new: Callable[[PlainKey], bool]) -> None:
+        """Take it that there is no document, of those of which nothing is known, where one is new."""
+        new = [key for key in self.missing if is_new(key)]
+        self.texts.update(dict.fromkeys(new))
+        self.stamps.update(dict.fromkeys(new, ABSENT))
+        self.missing[:] = [key for key in self.missing if key not in self.texts]
 
 
 @attrs.define(eq=False)
@@ -108,8 +172,8 @@ class HeldDocuments:
 
     Attributes:
         types: the classes whose documents are kept: those that the projection alone writes.
-        max_bytes: how much is kept of what is committed, the least recently used going first. What
-            isn't committed is kept beside, as the database doesn't have it.
+        max_bytes: how much is kept of what is committed, of each class and tenant the least recently
+            used going first. What isn't committed is kept beside, as the database doesn't have it.
         size: how much is kept of what is committed, in bytes.
     """
 
@@ -117,7 +181,9 @@ class HeldDocuments:
     max_bytes: int
     size: int = attrs.field(default=0, init=False)
     _stamped: dict[HeldKey, Kept] = attrs.field(factory=dict[HeldKey, Kept], init=False, repr=False)
-    _passing: dict[HeldKey, Kept] = attrs.field(factory=dict[HeldKey, Kept], init=False, repr=False)
+    _passing: dict[Place, dict[PlainKey, str | None]] = attrs.field(
+        factory=dict[Place, "dict[PlainKey, str | None]"], init=False, repr=False
+    )
     _pending: deque[Written] = attrs.field(factory=deque[Written], init=False, repr=False)
 
     @property
@@ -137,51 +203,70 @@ class HeldDocuments:
         Args:
             told: what the commit told of documents that it has written, as they are kept now.
         """
-        for key, text in self._pending.popleft().texts():
-            self._drop(key)
-            kept = told.get(key) or Kept(text)
-            place = self._passing if kept.stamp is None else self._stamped
-            place[key] = kept
-            self.size += _size(kept.text)
+        for place, texts in self._pending.popleft().texts():
+            passing = self._passing.setdefault(place, {})
+            for key, text in texts.items():
+                if self._stamped:
+                    self._drop_stamped((*place, key))
+                if key in passing:
+                    self.size -= _size(passing.pop(key))
+                kept = told.get((*place, key)) if told else None
+                if kept is None:
+                    passing[key] = text
+                    self.size += _size(text)
+                else:
+                    self._keep((*place, key), kept)
         while self.size > self.max_bytes:
-            self._drop(next(iter(self._stamped or self._passing)))
+            self._drop_one()
 
     def forget_unstamped(self) -> None:
         """Let go of what the database may have otherwise by now, without anybody being told."""
-        for kept in self._passing.values():
-            self.size -= _size(kept.text)
+        for passing in self._passing.values():
+            self.size -= sum(map(_size, passing.values()))
         self._passing.clear()
 
-    def split(self, keys: Iterable[HeldKey]) -> tuple[dict[HeldKey, Kept], list[HeldKey]]:
-        """Give what is known of documents, and which ones are to be read."""
-        known: dict[HeldKey, Kept] = {}
-        missing: list[HeldKey] = []
-        parts = [part for part in reversed(self._pending) if part.size]
+    def split(self, place: Place, keys: Iterable[PlainKey]) -> Known:
+        """Tell what is known of documents of a class and tenant, and which ones are to be read."""
+        known = Known()
+        parts = [found for part in reversed(self._pending) if (found := part.of(place))]
+        passing = self._passing.get(place, {})
         for key in keys:
-            written = next(filter(None, (part.find(key) for part in parts)), None)
-            kept = self._use(key) if written is None else Kept(_text(written))
-            if kept is None:
-                missing.append(key)
+            written = next((part for part in parts if key in part), None)
+            if written is not None:
+                known.texts[key] = written[key]
+            elif key in passing:
+                # Put back at the end: the least recently used stands first.
+                known.texts[key] = passing[key] = passing.pop(key)
+            elif (kept := self._stamped.pop((*place, key), None)) is not None:
+                self._stamped[(*place, key)] = kept
+                known.texts[key], known.stamps[key] = kept.text, kept.stamp
             else:
-                known[key] = kept
-        return known, missing
+                known.missing.append(key)
+        return known
 
-    def _use(self, key: HeldKey) -> Kept | None:
-        """Find what is committed, and put it at the end: the least recently used stands first."""
-        for place in (self._stamped, self._passing):
-            if key in place:
-                kept = place[key] = place.pop(key)
-                return kept
-        return None
+    def _keep(self, key: HeldKey, kept: Kept) -> None:
+        if kept.stamp is None:
+            self._passing[key[:2]][key[2]] = kept.text
+        else:
+            self._stamped[key] = kept
+        self.size += _size(kept.text)
 
-    def _drop(self, key: HeldKey) -> None:
-        kept = self._stamped.pop(key, None) or self._passing.pop(key, None)
+    def _drop_stamped(self, key: HeldKey) -> None:
+        kept = self._stamped.pop(key, None)
         if kept is not None:
             self.size -= _size(kept.text)
 
-
-def _text(operation: DocumentOperation) -> str | None:
-    return operation.text if isinstance(operation, StoreDocument) else None
+    def _drop_one(self) -> None:
+        """Let go of one document, of each class and tenant in turn."""
+        if self._stamped:
+            self._drop_stamped(next(iter(self._stamped)))
+            return
+        place, passing = next(iter(self._passing.items()))
+        del self._passing[place]
+        if passing:
+            self.size -= _size(passing.pop(next(iter(passing))))
+        if passing:
+            self._passing[place] = passing
 
 
 def _size(text: str | None) -> int:

@@ -13,7 +13,7 @@ import attrs
 
 from flowstore.events import PlainKey, plain_key
 from flowstore.store._document_types import DocumentId, DocumentType
-from flowstore.store._held import ABSENT, HeldDocuments, HeldKey, Kept, Relied, Written
+from flowstore.store._held import HeldDocuments, Known, Relied, Written
 
 __all__ = ["OpenDocuments", "Shelf"]
 
@@ -27,18 +27,11 @@ _FEW: Final = 250
 
 
 @attrs.define(eq=False)
-class _Entry:
-    """A document as it was read, or as it was stored last."""
-
-    identity: DocumentId
-    document: Any
-    size: int = 0
-    is_changed: bool = False
-
-
-@attrs.define(eq=False)
 class Shelf:
     """Have the documents of one class and tenant that were read or written.
+
+    What is known of each stands in dictionaries side by side rather than in an object of its own: there
+    are thousands, for as long as a span, and the garbage collector follows every object.
 
     Attributes:
         tenant: the tenant column's value.
@@ -49,11 +42,15 @@ class Shelf:
     tenant: str
     kind: DocumentType
     read: int = attrs.field(default=0, init=False)
-    _entries: dict[PlainKey, _Entry] = attrs.field(factory=dict[PlainKey, _Entry], init=False)
-    _stored: list[_Entry] = attrs.field(factory=list[_Entry], init=False)
+    _documents: dict[PlainKey, Any] = attrs.field(factory=dict[PlainKey, Any], init=False)
+    _sizes: dict[PlainKey, int] = attrs.field(factory=dict[PlainKey, int], init=False)
+    _changed: dict[PlainKey, DocumentId] = attrs.field(
+        factory=dict[PlainKey, DocumentId], init=False
+    )
+    _stored: list[PlainKey] = attrs.field(factory=list[PlainKey], init=False)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._documents)
 
     @property
     def unweighed(self) -> int:
@@ -80,23 +77,23 @@ class Shelf:
         self, keys: Sequence[PlainKey], identities: Sequence[DocumentId]
     ) -> dict[PlainKey, DocumentId]:
         """Find which documents haven't been read yet."""
-        entries = self._entries
+        documents = self._documents
         return {
             key: identity
             for key, identity in zip(keys, identities, strict=True)
-            if key not in entries
+            if key not in documents
         }
 
-    def put(self, key: PlainKey, identity: DocumentId, document: Any, text: str | None) -> None:
+    def put(self, key: PlainKey, document: Any, text: str | None) -> None:
         """Take what was read, and the JSON that it was read from; None: there is none."""
         size = len(text or "")
-        self._entries[key] = _Entry(identity, document, size)
+        self._documents[key], self._sizes[key] = document, size
         self.read += size
 
     def present(self, keys: Iterable[PlainKey]) -> list[Any]:
         """Give those documents that there are; each has been read or stored."""
-        entries = self._entries
-        found = [entries[key].document for key in keys]
+        documents = self._documents
+        found = [documents[key] for key in keys]
         return [document for document in found if document is not None]
 
     def store(self, identity: DocumentId, document: Any) -> None:
@@ -108,28 +105,27 @@ class Shelf:
         if identity.__class__ is not self.kind.usual_identity:
             self.kind.checked(identity)
         key = plain_key(identity)
-        entry = self._entries.get(key)
-        if entry is None:
-            entry = self._entries[key] = _Entry(self.kind.checked(identity), document)
-        entry.document, entry.is_changed = document, True
-        self._stored.append(entry)
+        if key not in self._changed:
+            self._changed[key] = self.kind.checked(identity)
+        self._documents[key] = document
+        self._stored.append(key)
 
     def weigh(self, measure: Callable[[Any], int]) -> int:
         """Take what was stored lately for as large as a few of it are; tells by how much it grew."""
         stored, self._stored = self._stored, []
-        some = [each.document for each in stored[:: len(stored) // _SAMPLES + 1]]
-        sizes = [measure(document) for document in some if document is not None]
-        size, grown = sum(sizes) // max(len(sizes), 1), 0
-        for entry in stored:
-            grown += size - entry.size
-            entry.size = size
+        some = [self._documents[key] for key in stored[:: len(stored) // _SAMPLES + 1]]
+        measured = [measure(document) for document in some if document is not None]
+        size, sizes, grown = sum(measured) // max(len(measured), 1), self._sizes, 0
+        for key in stored:
+            grown += size - sizes.get(key, 0)
+            sizes[key] = size
         return grown
 
     def changed(self) -> Iterator[tuple[DocumentId, Any]]:
         """Yield identity and document of all that is to be written; None: deleted."""
-        for entry in self._entries.values():
-            if entry.is_changed:
-                yield entry.identity, entry.document
+        documents = self._documents
+        for key, identity in self._changed.items():
+            yield identity, documents[key]
 
 
 @attrs.define(eq=False)
@@ -181,24 +177,20 @@ class OpenDocuments:
         """Take it that there are no such documents, unless one is known; the commit will see."""
         self._new.update((tenant, plain_key(identity)) for identity in identities)
 
-    def known(
-        self, shelf: Shelf, asked: Mapping[PlainKey, DocumentId]
-    ) -> tuple[dict[HeldKey, Kept], list[HeldKey]]:
-        """Give what was written before, and what only the database has.
+    def known(self, shelf: Shelf, asked: Mapping[PlainKey, DocumentId]) -> Known:
+        """Tell what was written before, and what only the database has.
 
         What has a stamp is relied on from here on, also if nothing comes to be written to it: what
         is written to others may follow from it.
         """
         tenant, kind = shelf.tenant, shelf.kind
-        known, missing = self.held.split((tenant, kind.type, key) for key in asked)
+        known = self.held.split((tenant, kind.type), asked)
         if self._new:
-            new = [key for key in missing if (tenant, key[2]) in self._new]
-            known.update(dict.fromkeys(new, Kept(None, ABSENT)))
-            missing = [key for key in missing if key not in known]
-        for key, kept in known.items():
-            if kept.stamp is not None:
-                self.written.relied[key] = Relied(tenant, kind, asked[key[2]], kept.stamp)
-        return known, missing
+            known.take_for_absent(lambda key: (tenant, key) in self._new)
+        for key, stamp in known.stamps.items():
+            relied = Relied(tenant, kind, asked[key], stamp)
+            self.written.relied[tenant, kind.type, key] = relied
+        return known
 
     def weigh(self, told: int, measure: Callable[[Any], int]) -> None:
         """Take note of what a page has stored.

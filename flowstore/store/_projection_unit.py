@@ -16,10 +16,8 @@ from flowstore.store._history import History
 from flowstore.store._open_documents import OpenDocuments, Shelf
 from flowstore.store._queue import (
     ChangeRow,
-    DeleteDocument,
     EmptyTable,
     Queue,
-    StoreDocument,
 )
 from flowstore.store._statements import fetch_rows
 
@@ -148,12 +146,8 @@ class ProjectionUnit(DocumentSession):
         for number, (shelf, identity, document) in enumerate(self._kept.changed()):
             if number % _WRITTEN_AT_ONCE == _WRITTEN_AT_ONCE - 1:
                 await trio.lowlevel.checkpoint()
-            place = (shelf.tenant, shelf.kind, identity)
-            written.add(
-                DeleteDocument(*place)
-                if document is None
-                else StoreDocument(*place, None, text=encode(document))
-            )
+            text = None if document is None else encode(document)
+            written.add(shelf.tenant, shelf.kind, identity, text)
         return written
 
     def take_over(self, written: Written) -> None:
@@ -183,18 +177,18 @@ class ProjectionUnit(DocumentSession):
         self, kept: OpenDocuments, shelf: Shelf, missing: Mapping[PlainKey, DocumentId]
     ) -> None:
         """Read documents: of what was written before, else from the database."""
-        known, unknown = kept.known(shelf, missing)
-        texts = {key: kept.text for (_, _, key), kept in known.items()}
-        if unknown:
-            asked = [shelf.kind.checked(missing[key]) for _, _, key in unknown]
+        known = kept.known(shelf, missing)
+        texts = known.texts
+        if known.missing:
+            asked = [shelf.kind.checked(missing[key]) for key in known.missing]
             rows = await self._load_rows(shelf.kind, asked)
             texts.update((plain_key(identity), text) for identity, text, _ in rows)
         decode = self._engine.documents.codec.decode
         document_type: type[Any] = shelf.kind.type
-        for key, identity in missing.items():
+        for key in missing:
             text = texts.get(key)
             document = None if text is None else decode(document_type, text)
-            shelf.put(key, identity, document, text)
+            shelf.put(key, document, text)
 
     async def _hold(self, kind: DocumentType, identities: list[DocumentId]) -> None:
         statement = self._engine.documents.hold(kind, self._tenant, identities)

@@ -1,5 +1,6 @@
 """Documents that are kept between a projection's pages: which, and how many."""
 
+import gc
 from uuid import UUID
 
 import attrs
@@ -18,42 +19,54 @@ class Note:
 TYPES = DocumentTypes()
 
 
-def key(number, tenant="t"):
-    return (tenant, Note, number)
+PLACE = ("t", Note)
 
 
-def stored(number, text, tenant="t"):
-    return StoreDocument(tenant, TYPES.describe(Note), UUID(int=number), None, text=text)
+def key(number):
+    return (*PLACE, number)
+
+
+def stored(number, text):
+    return (UUID(int=number), text)
 
 
 def deleted(number):
-    return DeleteDocument("t", TYPES.describe(Note), UUID(int=number))
+    return (UUID(int=number), None)
 
 
 def held(max_bytes=10_000):
     return HeldDocuments(frozenset({Note}), max_bytes)
 
 
-def write(documents, *operations):
+def write(documents, *changes, tenant="t"):
     written = documents.begin()
-    for operation in operations:
-        written.add(operation)
+    for identity, text in changes:
+        written.add(tenant, TYPES.describe(Note), identity, text)
     return written
 
 
-def commit(documents, *operations, stamp=None):
-    written = write(documents, *operations)
-    told = {key: Kept(text, stamp) for key, text in written.texts() if stamp and text is not None}
+def commit(documents, *changes, stamp=None, tenant="t"):
+    write(documents, *changes, tenant=tenant)
+    told = {
+        key(identity.int): Kept(text, stamp)
+        for identity, text in changes
+        if stamp and text is not None
+    }
     documents.confirm(told)
+
+
+def known(documents, *numbers):
+    """What is known of documents: their JSON, and their stamps; the rest is missing."""
+    found = documents.split(PLACE, numbers)
+    assert sorted([*found.texts, *found.missing]) == sorted(numbers)
+    return found.texts, found.stamps
 
 
 def test_what_is_not_committed_is_known_and_the_latest_counts():
     documents = held()
     write(documents, stored(1, "old"), stored(2, "two"))
     write(documents, stored(1, "new"), deleted(2))
-    known, missing = documents.split([key(1), key(2), key(3)])
-    assert known == {key(1): Kept("new"), key(2): Kept(None)}
-    assert missing == [key(3)]
+    assert known(documents, 1, 2, 3) == ({1: "new", 2: None}, {})
 
 
 def test_confirming_the_first_part_takes_nothing_from_the_second():
@@ -61,28 +74,41 @@ def test_confirming_the_first_part_takes_nothing_from_the_second():
     write(documents, stored(1, "old"))
     write(documents, stored(1, "new"))
     documents.confirm({})
-    assert documents.split([key(1)]) == ({key(1): Kept("new")}, [])
+    assert known(documents, 1) == ({1: "new"}, {})
 
 
 def test_tenants_have_documents_of_their_own():
     documents = held()
     write(documents, stored(1, "ours"))
-    assert documents.split([key(1, "other")]) == ({}, [key(1, "other")])
+    assert documents.split(("other", Note), [1]).missing == [1]
+    documents.confirm({})
+    assert documents.split(("other", Note), [1]).missing == [1]
+    assert known(documents, 1) == ({1: "ours"}, {})
 
 
 def test_what_is_committed_is_bounded_and_the_least_recently_used_goes_first():
     documents = held(max_bytes=2_000)
     commit(documents, *(stored(n, "x" * 500) for n in (1, 2)))
-    documents.split([key(1)])
+    known(documents, 1)
     commit(documents, stored(3, "x" * 500))
     assert documents.size <= documents.max_bytes
-    assert documents.split([key(1), key(2), key(3)])[1] == [key(2)]
+    assert documents.split(PLACE, [1, 2, 3]).missing == [2]
+
+
+def test_documents_of_several_tenants_go_by_turns():
+    documents = held(max_bytes=8 * 500)
+    for tenant in ("a", "b"):
+        commit(documents, *(stored(n, "x" * 100) for n in range(8)), tenant=tenant)
+    assert documents.size <= documents.max_bytes
+    left = [8 - len(documents.split((tenant, Note), range(8)).missing) for tenant in ("a", "b")]
+    assert sum(left) == 8
+    assert min(left) > 0
 
 
 def test_what_is_not_committed_never_goes():
     documents = held(max_bytes=1)
     write(documents, *(stored(n, "x" * 500) for n in range(50)))
-    assert documents.split([key(n) for n in range(50)])[1] == []
+    assert documents.split(PLACE, range(50)).missing == []
     documents.confirm({})
     assert documents.size == 0
 
@@ -91,11 +117,9 @@ def test_without_a_pause_everything_is_kept_and_after_one_what_has_a_stamp():
     documents = held()
     commit(documents, stored(1, "one"), stamp="a")
     commit(documents, stored(2, "two"), deleted(3))
-    keys = [key(1), key(2), key(3)]
-    assert documents.split(keys)[1] == []
+    assert known(documents, 1, 2, 3) == ({1: "one", 2: "two", 3: None}, {1: "a"})
     documents.forget_unstamped()
-    known = {key(1): Kept("one", "a")}
-    assert documents.split(keys) == (known, [key(2), key(3)])
+    assert known(documents, 1, 2, 3) == ({1: "one"}, {1: "a"})
     assert documents.size == 400 + 3
 
 
@@ -103,24 +127,43 @@ def test_a_document_is_kept_as_the_commit_tells_it():
     documents = held()
     write(documents, stored(1, "as it was written"))
     documents.confirm({key(1): Kept("as a trigger left it", "a")})
-    assert documents.split([key(1)])[0] == {key(1): Kept("as a trigger left it", "a")}
+    assert known(documents, 1) == ({1: "as a trigger left it"}, {1: "a"})
 
 
 def test_a_later_write_without_a_stamp_takes_it_away():
     documents = held()
     commit(documents, stored(1, "one"), stamp="a")
     commit(documents, stored(1, "two"))
-    assert documents.split([key(1)])[0] == {key(1): Kept("two")}
+    assert known(documents, 1) == ({1: "two"}, {})
     documents.forget_unstamped()
-    assert documents.split([key(1)]) == ({}, [key(1)])
+    assert known(documents, 1) == ({}, {})
     assert documents.size == 0
+
+
+def test_a_document_that_is_written_again_weighs_once():
+    documents = held()
+    commit(documents, stored(1, "one"))
+    commit(documents, stored(1, "three"))
+    assert documents.size == 400 + 5
+    commit(documents, stored(1, "two"), stamp="a")
+    assert documents.size == 400 + 3
+    assert known(documents, 1) == ({1: "two"}, {1: "a"})
+
+
+def test_a_later_write_with_a_stamp_takes_the_place_of_one_without():
+    documents = held()
+    commit(documents, stored(1, "one"))
+    commit(documents, stored(1, "two"), stamp="a")
+    documents.forget_unstamped()
+    assert known(documents, 1) == ({1: "two"}, {1: "a"})
+    assert documents.size == 400 + 3
 
 
 def test_what_is_pending_hides_the_stamp_of_what_is_committed():
     documents = held()
     commit(documents, stored(1, "one"), stamp="a")
     write(documents, stored(1, "two"))
-    assert documents.split([key(1)])[0] == {key(1): Kept("two")}
+    assert known(documents, 1) == ({1: "two"}, {})
 
 
 def test_documents_with_stamps_are_bounded_with_the_others():
@@ -140,9 +183,26 @@ def test_documents_that_were_deleted_are_bounded_too():
 
 
 def test_a_part_weighs_what_it_will_write():
-    written = held().begin()
-    written.add(stored(1, "x" * 100))
+    written = write(held(), stored(1, "x" * 100))
     once = written.size
-    written.add(stored(1, "y" * 100))
+    written.add("t", TYPES.describe(Note), *stored(1, "y" * 100))
     assert written.size == once
     assert [each.text for each in written.queue().operations] == ["y" * 100]
+
+
+def test_a_part_is_queued_as_what_is_stored_and_what_is_deleted():
+    kind = TYPES.describe(Note)
+    written = write(held(), stored(1, "one"), deleted(2), stored(3, "three"), deleted(3))
+    assert written.queue().operations == [
+        StoreDocument("t", kind, UUID(int=1), None),
+        DeleteDocument("t", kind, UUID(int=2)),
+        DeleteDocument("t", kind, UUID(int=3)),
+    ]
+
+
+def test_what_is_kept_for_long_is_nothing_that_the_garbage_collector_follows():
+    documents = held(max_bytes=1_000_000)
+    commit(documents, *(stored(number, "x" * 10) for number in range(500)))
+    (kept,) = documents._passing.values()
+    assert len(kept) == 500
+    assert not gc.is_tracked(kept)

@@ -27,7 +27,12 @@ class Numbered:
     id: int
 
 
-TYPES = frozenset({Note, Numbered})
+@attrs.define
+class Named:
+    id: str
+
+
+TYPES = frozenset({Note, Numbered, Named})
 ONE, TWO = UUID(int=1), UUID(int=2)
 
 
@@ -211,3 +216,9 @@ async def test_what_was_read_counts_and_what_can_not_be_written_yet_does_no_harm
     unit.weigh(10)
     note.lines.pop()
     assert list(await written(unit)) == [ONE]
+
+
+async def test_an_identity_that_cannot_be_stored_is_refused_where_it_is_given(store, held):
+    unit = begin(store, held)
+    with pytest.raises(InvalidDocumentError, match="can't be the id of a Named"):
+        unit.store(Named("a\0b"))
