@@ -5,6 +5,7 @@ connection string of a database of their own; a top-level `await` works as well 
 """
 
 import ast
+import gc
 import inspect
 import re
 import sys
@@ -34,6 +35,14 @@ def execute(source, path, namespace):
             await ending
 
         trio.run(wait)
+
+
+@pytest.fixture(autouse=True)
+def usual_garbage_collection():
+    """Leave what an example sets for the whole process as it was."""
+    usual = gc.get_threshold()
+    yield
+    gc.set_threshold(*usual)
 
 
 @pytest.mark.parametrize(
