@@ -95,6 +95,10 @@ KEPT = """
 0009_ownership 4e6273ff038e
 0010_pages 1455b026d696
 0011_append_one 76c89a3ae074
+0012_append_stream 477af9712caa
+0013_parts 9ceb51fb20e5
+0014_look c847fb7a0959
+0015_append_event 3997ff574905
 """
 
 
