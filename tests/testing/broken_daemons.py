@@ -181,7 +181,7 @@ def held_after_failure(monkeypatch):
     def hold(types, max_bytes):
         held = failed.pop(Schedule.group(), None) or HeldDocuments(types, max_bytes)
         while held.pending:
-            held.confirm()
+            held.confirm({})
         return held
 
     def fail(folding, floor, ceiling, error):
@@ -198,9 +198,10 @@ def rest_of_a_span(monkeypatch):
     """Leaves out what comes with an event that can't be folded, and commits what came before."""
     fold_chunk = _spans.Folding._fold_chunk
 
-    async def fold_some(folding, written, chunk):
+    async def fold_some(folding, span, chunk):
         with suppress(_spans.SpanFailedError):
-            await fold_chunk(folding, written, chunk)
+            await fold_chunk(folding, span, chunk)
+        span.ceiling = chunk.ceiling
 
     monkeypatch.setattr(_spans.Folding, "_fold_chunk", fold_some)
 
