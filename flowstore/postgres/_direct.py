@@ -1,4 +1,4 @@
-"""Statements without a cursor: text in, and the bytes of one row out.
+"""Statements without a cursor: text in, and the bytes of rows out.
 
 A cursor looks at each parameter for how to write it, and at each column for how to read it. A
 statement that is executed once a commit knows both: it saves half of what a statement takes in this
@@ -20,7 +20,7 @@ from psycopg.pq.abc import PGresult
 if TYPE_CHECKING:
     from flowstore.postgres._connection import Connection
 
-__all__ = ["DirectStatement", "RawRow", "fetch_row"]
+__all__ = ["DirectStatement", "RawRow", "fetch_row", "fetch_rows"]
 
 RawRow: TypeAlias = tuple[bytes | None, ...]
 

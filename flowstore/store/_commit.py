@@ -171,7 +171,8 @@ class Commit:
 
     async def _write_directly(self, connection: Connection, plan: AppendPlan) -> Written:
         call = self.engine.sql.direct(plan.call)
-        return plan.told(await connection.fetch_row(call, plan.parameters))
+        row = await connection.fetch_row(call, plan.parameters)
+        return plan.told(row, connection.info.timezone)
 
     async def _write_in_order(
         self, connection: Connection, plan: AppendPlan | None

@@ -5,9 +5,12 @@ from uuid import UUID, uuid4
 import attrs
 import pytest
 import trio
+from psycopg.conninfo import make_conninfo
 
 from flowstore.errors import FlowstoreError
+from flowstore.events import Event
 from flowstore.projections import AsyncOptions, Lifecycle
+from flowstore.store import StoreOptions, open_event_store
 
 
 @attrs.frozen
@@ -141,3 +144,35 @@ async def test_a_version_keeps_its_documents_apart(opening):
             total = await store.session().load(Total, stream_id)
             expected = {1: {1: 1, 3: 2}, 2: {2: 1}}[version][total.version]
             assert total.number == expected
+
+
+@attrs.define
+class Days:
+    """The days on which events came in, as a calendar on the wall has them."""
+
+    id: UUID
+    days: list[str] = attrs.field(factory=list)
+
+    def apply(self, _: Counted, event: Event) -> None:
+        self.days.append(event.timestamp.isoformat())
+
+
+@pytest.mark.parametrize("each", [1, 3])
+@pytest.mark.parametrize("user", [None, "somebody"])
+async def test_times_are_in_the_zone_inline_that_they_are_read_in(pg_dsn, schema, each, user):
+    options = StoreOptions(schema=schema)
+    options.projections.aggregate_streams_with(Days, lifecycle=Lifecycle.INLINE)
+    dsn = make_conninfo(pg_dsn, options="-c timezone=America/Caracas")
+    async with open_event_store(dsn, options) as store:
+        one, other = uuid4(), uuid4()
+        async with store.session(user_name=user) as session:
+            session.events.append(one, *[Counted()] * each)
+            await session.save_changes()
+        async with store.session(user_name=user) as session:  # the general way, for several streams
+            session.events.append(one, Counted())
+            session.events.append(other, Counted())
+            await session.save_changes()
+        for stream in (one, other):
+            inline = await store.session().load(Days, stream)
+            assert inline == await store.session().events.aggregate_stream(Days, stream)
+            assert all(day.endswith("-04:00") for day in inline.days)
