@@ -269,23 +269,48 @@ def test_ctrl_c_ends_all_of_them_and_leaves_nothing(life, dsn):
     assert leftovers(dsn) == []
 
 
+BUSY = """
+    from pg_stat_activity
+    where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
+        and (query like '%%stream_part%%' or query like '%%shadow_%%')
+"""
+"""Those that rebuild, by what they did last."""
+
+
+def end_connections(connection, most):
+    found = connection.execute(
+        f"select pg_terminate_backend(pid) {BUSY} order by random() limit %s", (most,)
+    )
+    return len(found.fetchall())
+
+
+def end_all_at_work(dsn, connection, life):
+    """Hold up whoever reads, however fast it is, and end them all; gives how many."""
+    waiting = f"select count(*) {BUSY} and wait_event_type = 'Lock'"
+
+    def at_work():
+        return connection.execute(waiting, ()).fetchone()[0]
+
+    with psycopg.connect(dsn) as holding:
+        holding.execute("lock table crews.events in access exclusive mode")
+        until(lambda: at_work() or not life.workers())
+        return at_work() and end_connections(connection, 10)
+
+
 def test_connections_are_ended_at_random_moments(life, dsn, soak):
     """Trouble with the database is no failure, whoever's connection it befalls."""
-    dice, ended = random.Random(2), 0
-    ending = """
-        select pg_terminate_backend(pid) from pg_stat_activity
-        where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
-            and query like '%%stream_part%%' or query like '%%shadow_%%' and pid <> pg_backend_pid()
-        order by random() limit %s"""
+    dice, ended, at_work = random.Random(2), 0, 0
     with psycopg.connect(dsn, autocommit=True) as connection:
-        for _ in range(soak(3, 40)):
+        for number in range(soak(4, 40)):
             life.rebuild()
             life.wait_for_workers()
+            if number % 2 == 0:
+                at_work += end_all_at_work(dsn, connection, life)
             while life.workers():
-                ended += len(connection.execute(ending, (dice.randint(0, 2),)).fetchall())
+                ended += end_connections(connection, dice.randint(0, 2))
                 time.sleep(dice.uniform(0, 0.3))
             life.hears("done")
             assert view(dsn) == RIGHT
             assert leftovers(dsn) == []
-    assert ended
+    assert at_work, f"nobody was found at work, and {ended} were ended by chance"
     life.end()
