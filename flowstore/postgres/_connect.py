@@ -46,6 +46,15 @@ def with_time_limits(params: ConnDict) -> ConnDict:
     return {**{name: TIME_LIMITS[name] for name in TIME_LIMITS if name not in given}, **params}
 
 
+def with_name(params: ConnDict, application_name: str) -> ConnDict:
+    """Put our name before the one that `params` give the server's views to show, if any."""
+    given = str(params.get("application_name") or "")
+    if given.startswith(application_name):
+        return params
+    name = f"{application_name}: {given}" if given else application_name
+    return {**params, "application_name": name}
+
+
 async def open_pgconn(params: ConnDict) -> PGconn:
     """Connect to the first address of `params` that answers.
 

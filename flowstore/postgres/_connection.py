@@ -9,7 +9,7 @@ from typing import Final, Self, TypeVar
 import psycopg
 import trio
 from psycopg import AsyncCursor, AsyncPipeline, AsyncTransaction, Notify, errors, pq
-from psycopg.abc import AdaptContext, ConnDict, ConnParam, PQGen
+from psycopg.abc import AdaptContext, ConnParam, PQGen
 from psycopg.adapt import AdaptersMap
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq.abc import PGconn
@@ -17,18 +17,18 @@ from psycopg.rows import AsyncRowFactory, TupleRow, tuple_row
 
 from flowstore.postgres._backend import Backend
 from flowstore.postgres._blocks import SeenThrough, ServerCursor
-from flowstore.postgres._connect import open_pgconn, with_time_limits
+from flowstore.postgres._connect import open_pgconn, with_name, with_time_limits
 from flowstore.postgres._direct import DirectStatement, RawRow, fetch_row, fetch_rows
 from flowstore.postgres._interrupt import (
     OutcomeUnknownError,
     interrupt,
     is_seen_through,
+    request_cancellation,
     see_through,
     seeing_through,
-    shielded,
 )
 from flowstore.postgres._notifications import notifications
-from flowstore.postgres._waiting import Driver, Mutex, poll_until_done
+from flowstore.postgres._waiting import Driver, Mutex
 
 T = TypeVar("T")
 
@@ -107,8 +107,7 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
             psycopg.NotSupportedError: psycopg runs on a libpq older than 17.
         """
         params = with_time_limits(conninfo_to_dict(conninfo, **kwargs))
-        params["application_name"] = _full_name(str(application_name), params)
-        self = cls(await open_pgconn(params))
+        self = cls(await open_pgconn(with_name(params, str(application_name))))
         self._autocommit = autocommit
         self.prepare_threshold = prepare_threshold
         if row_factory is not None:
@@ -241,18 +240,7 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         """
         if not self._should_cancel():
             return
-        seconds = self.grace if timeout is None else timeout
-        request = self.pgconn.cancel_conn()
-        try:
-            with shielded(seconds):
-                request.start()
-                await poll_until_done(
-                    request.poll, lambda: request.socket, request.get_error_message
-                )
-                return
-        finally:
-            request.finish()
-        raise errors.CancellationTimeout(f"the server took no cancellation within {seconds} s")
+        await request_cancellation(self.pgconn, self.grace if timeout is None else timeout)
 
     # -- blocks ----------------------------------------------------------------------------------
 
@@ -372,10 +360,3 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         """Put back what an iteration left, ahead of what came since."""
         since = self._notifies_backlog or ()
         self._notifies_backlog = deque((*notifications_left, *since))
-
-
-def _full_name(application_name: str, params: ConnDict) -> str:
-    given = str(params.get("application_name") or "")
-    if not given or given.startswith(application_name):
-        return given or application_name
-    return f"{application_name}: {given}"

@@ -19,6 +19,9 @@ import psycopg
 import trio
 from psycopg import generators, pq
 from psycopg.abc import PQGen
+from psycopg.pq.abc import PGconn
+
+from flowstore.postgres._waiting import poll_until_done
 
 if TYPE_CHECKING:
     from flowstore.postgres._connection import Connection
@@ -56,6 +59,24 @@ def is_seen_through() -> bool:
 def shielded(seconds: float) -> trio.CancelScope:
     """Make a scope that outside cancellations don't reach, open for `seconds`."""
     return trio.CancelScope(shield=True, deadline=trio.current_time() + seconds)
+
+
+async def request_cancellation(pgconn: PGconn, seconds: float) -> None:
+    """Ask the server to stop what a connection's statement does; shielded, and bounded.
+
+    Raises:
+        psycopg.errors.CancellationTimeout: the server didn't take the request in time.
+        psycopg.OperationalError: the request could not be sent.
+    """
+    request = pgconn.cancel_conn()
+    try:
+        with shielded(seconds):
+            request.start()
+            await poll_until_done(request.poll, lambda: request.socket, request.get_error_message)
+            return
+    finally:
+        request.finish()
+    raise psycopg.errors.CancellationTimeout(f"the server took no cancellation within {seconds} s")
 
 
 async def interrupt(connection: "Connection", generator: PQGen[Any]) -> None:
