@@ -3,7 +3,8 @@
 A network that swallows packets tells nobody, and neither does TCP where something in between, a
 router that forgot the connection or a proxy that hangs, still takes what is sent. How long a statement
 may take is nobody's to say, so no time limit would be right. But the server knows: while its end of
-the connection waits for us, and we have been waiting for it, there is nothing to wait for.
+the connection waits for us, and we have been waiting for it, there is nothing to wait for; unless what
+we sent is there, and the backend has not been let run since.
 """
 
 import logging
@@ -18,6 +19,7 @@ from psycopg.conninfo import make_conninfo
 from flowstore.postgres._backend import Backend
 from flowstore.postgres._backends import end_backend
 from flowstore.postgres._connection import Connection
+from flowstore.postgres._forsaken import Ours, Place, Theirs, is_forsaken, look_at_ours
 
 __all__ = ["Lost", "watch"]
 
@@ -40,7 +42,9 @@ _GRACE: Final = 0.5
 _LOOK: Final[LiteralString] = """
 select
     pid, backend_start,
-    coalesce(state like 'idle%%' or wait_event in ('ClientRead', 'ClientWrite'), false)
+    coalesce(wait_event in ('ClientRead', 'ClientWrite'), false),
+    case when state like 'idle%%' then extract(epoch from clock_timestamp() - state_change)::float8 end,
+    host(client_addr), client_port, host(inet_server_addr()), inet_server_port()
 from pg_stat_activity where pid = any(%s)
 """
 
@@ -52,7 +56,8 @@ async def watch(dsn: str, connections: Callable[[], Iterable[Connection]], lost:
     """Look for ever for connections whose statement won't be answered.
 
     Lost is what was silent at two looks one after the other, at both of which the server waited for
-    us, or had no such process any more. Its end is closed too: what it holds, others wait for.
+    us with nothing left to read, or had no such process any more. Its end is closed too: what it
+    holds, others wait for.
 
     Args:
         dsn: where to connect to for a look.
@@ -109,8 +114,7 @@ async def _look(dsn: str, there: Sequence[Connection], suspects: _Waits) -> Sequ
             connection = await Connection.connect(place)
             connection.grace = _GRACE
             async with connection:
-                busy = await _busy(connection, [each.backend for each in there])
-                found = [each for each in there if each.backend not in busy]
+                found = await _forsaken(connection, there)
                 for each in found:
                     if each.backend is not None and each.silent_since == suspects.get(each):
                         await end_backend(connection, each.backend)
@@ -120,8 +124,34 @@ async def _look(dsn: str, there: Sequence[Connection], suspects: _Waits) -> Sequ
     return ()
 
 
-async def _busy(connection: Connection, backends: Sequence[Backend | None]) -> set[Backend]:
-    """Ask which backends work on something, or wait for anything but us."""
+async def _forsaken(connection: Connection, silent: Sequence[Connection]) -> Sequence[Connection]:
+    """Find those whose answer won't come, by what this side's kernel and the server know of each."""
+    waits: dict[Connection, tuple[float, Ours]] = {}
+    for each in silent:
+        # It may have heard something, or have been closed, since a look was decided on.
+        if each.silent_since is not None and (ours := look_at_ours(each)) is not None:
+            waits[each] = monotonic() - each.silent_since, ours
+    theirs = await _theirs(connection, [each.backend for each in waits])
+    return [
+        each
+        for each, (silence, ours) in waits.items()
+        if is_forsaken(ours, theirs.get(each.backend), silence)
+    ]
+
+
+async def _theirs(
+    connection: Connection, backends: Sequence[Backend | None]
+) -> Mapping[Backend | None, Theirs]:
     pids = [backend.pid for backend in backends if backend is not None]
     rows = await (await connection.execute(_LOOK, (pids,))).fetchall()
-    return {Backend(pid, started) for pid, started, waits_for_us in rows if not waits_for_us}
+    return {
+        Backend(pid, started): Theirs(
+            waits_for_us=waits, idle_for=idle_for, here=_place(*here), there=_place(*there)
+        )
+        for pid, started, waits, idle_for, *ends in rows
+        for here, there in [(ends[:2], ends[2:])]
+    }
+
+
+def _place(address: str | None, port: int | None) -> Place | None:
+    return None if address is None or port is None else (address, port)
