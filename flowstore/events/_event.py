@@ -1,7 +1,7 @@
 """The recorded fact, its stream and its stream's state."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -54,7 +54,7 @@ class Event(_EventFields):
         stream_id: identity of the stream that the event belongs to.
         version: place in the stream, from 1, without gaps; 0 while not committed.
         type_name: the name that the type of `data` is stored under.
-        timestamp: when it was recorded, aware; by the database's clock unless the event brought
+        timestamp: when it was recorded, in UTC; by the database's clock unless the event brought
             its own. While not committed: this process' clock when it was queued.
         headers: what the application said about the event, as JSON values by name.
         correlation_id: what the event belongs to: the same for everything one request caused.
@@ -85,7 +85,8 @@ def recorded_event(  # noqa: PLR0917  by name it takes longer, and is called for
         event_id: its identity.
         place: identity of its stream, and the place in that.
         type_name: the name that the type of `data` is stored under.
-        timestamp: when it was recorded.
+        timestamp: when it was recorded, aware, in whatever zone. The event has it in UTC: who takes
+            its day or its hour has to find the same one wherever, and however often, it is applied.
         headers: what the application said about it.
         told: correlation, causation, tenant and user.
     """
@@ -95,7 +96,7 @@ def recorded_event(  # noqa: PLR0917  by name it takes longer, and is called for
     event.id = event_id
     event.stream_id, event.version = place
     event.type_name = type_name
-    event.timestamp = timestamp
+    event.timestamp = timestamp if timestamp.tzinfo is UTC else timestamp.astimezone(UTC)
     event.headers = headers
     event.correlation_id, event.causation_id, event.tenant_id, event.user_name = told
     event.__class__ = Event
@@ -117,6 +118,10 @@ class EventStream:
     events: tuple[Event, ...] = attrs.field(converter=tuple)
 
 
+def _in_utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)
+
+
 @attrs.frozen
 class StreamState:
     """Tell how a stream stands, without its events.
@@ -124,8 +129,8 @@ class StreamState:
     Attributes:
         stream_id: the stream's identity.
         version: the version of its last event.
-        created: when its first event was recorded, aware.
-        last_timestamp: when its last event was recorded, aware.
+        created: when its first event was recorded, in UTC.
+        last_timestamp: when its last event was recorded, in UTC.
         archived: whether it is archived, and so passed over by projections and fetches.
         stream_type: the name of the type it was started for; None if none was named.
         tenant_id: whose stream it is; None in a store of one tenant.
@@ -133,8 +138,8 @@ class StreamState:
 
     stream_id: StreamId
     version: int
-    created: datetime
-    last_timestamp: datetime
+    created: datetime = attrs.field(converter=_in_utc)
+    last_timestamp: datetime = attrs.field(converter=_in_utc)
     archived: bool = False
     stream_type: str | None = None
     tenant_id: str | None = None

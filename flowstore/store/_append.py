@@ -1,7 +1,7 @@
 """Planning an append: a session's appends as the parameters of one call, and back."""
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, tzinfo
+from datetime import datetime
 from itertools import chain
 from typing import Any, Final, LiteralString, TypeVar
 
@@ -146,27 +146,21 @@ class AppendPlan:
             Appended((base,), sequences if self.call is _APPEND_STREAM else (sequences,), at)
         )
 
-    def told(self, row: RawRow, zone: tzinfo) -> list[list[Event]]:
-        """Give the events their places, as the function's row says on the wire.
-
-        Args:
-            row: the function's.
-            zone: the session's, which events that are read have their times in: a handler that takes
-                the day of one has to find the same one inline as in a rebuild.
-        """
+    def told(self, row: RawRow) -> list[list[Event]]:
+        """Give the events their places, as the function's row says on the wire."""
         if self.call is _APPEND_EVENT and len(self.queued) == 1:
-            base, sequence, at = row
-            return [[self._only_event(base, sequence, at, zone)]]
-        base, sequences, at = [
-            raw if raw is None else read(raw)
-            for read, raw in zip(_READERS[self.call], row, strict=True)
-        ]
-        return self.answered((base, sequences, None if at is None else at.astimezone(zone)))
+            return [[self._only_event(*row)]]
+        return self.answered(
+            [
+                raw if raw is None else read(raw)
+                for read, raw in zip(_READERS[self.call], row, strict=True)
+            ]
+        )
 
-    def _only_event(self, base: Any, sequence: Any, at: Any, zone: tzinfo) -> Event:
+    def _only_event(self, base: Any, sequence: Any, at: Any) -> Event:
         # Most commits: the general way takes twice as long.
         (event,) = self.queued[0].action.events
-        return _recorded(event, number(base) + 1, number(sequence), time(at).astimezone(zone))
+        return _recorded(event, number(base) + 1, number(sequence), time(at))
 
     def recorded(self, answer: Appended) -> list[list[Event]]:
         """Give the events their places: one list for each append."""

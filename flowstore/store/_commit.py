@@ -171,8 +171,7 @@ class Commit:
 
     async def _write_directly(self, connection: Connection, plan: AppendPlan) -> Written:
         call = self.engine.sql.direct(plan.call)
-        row = await connection.fetch_row(call, plan.parameters)
-        return plan.told(row, connection.info.timezone)
+        return plan.told(await connection.fetch_row(call, plan.parameters))
 
     async def _write_in_order(
         self, connection: Connection, plan: AppendPlan | None

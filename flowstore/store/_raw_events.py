@@ -1,7 +1,6 @@
 """Rows of events as `Connection.fetch_raw` gives them, read as psycopg's cursors read them."""
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -18,17 +17,14 @@ def event_reader(connection: Connection, *, has_text_ids: bool) -> Callable[[Raw
 
     Columns after those are left out.
     """
-    encoding, zone = connection.info.encoding, connection.info.timezone
+    encoding = connection.info.encoding
 
     def text(raw: bytes) -> str:
         return raw.decode(encoding)
 
-    def moment(raw: bytes) -> datetime:
-        return time(raw).astimezone(zone)
-
     stream_id = text if has_text_ids else _uuid
     readers: tuple[_Read, ...] = (
-        *(number, _uuid, stream_id, number, text, text, moment),
+        *(number, _uuid, stream_id, number, text, text, time),
         *(text, text, text, text, text),
     )
 

@@ -1,6 +1,7 @@
 """Events that are stored already: appending the same event again is a success without a row."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC
 from itertools import compress
 from typing import Final
 from uuid import UUID
@@ -46,7 +47,7 @@ def recorded_before(events: Sequence[Event], rows: Sequence[Row], tenant: str) -
         if not is_same or stream_id != event.stream_id or stored_tenant != tenant:
             raise EventIdConflictError(event_id)
         recorded[event.id] = attrs.evolve(
-            event, version=version, sequence=sequence, timestamp=timestamp
+            event, version=version, sequence=sequence, timestamp=timestamp.astimezone(UTC)
         )
     return recorded
 

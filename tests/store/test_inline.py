@@ -1,5 +1,6 @@
 """Projections in the transaction that appends."""
 
+from datetime import datetime, timedelta, timezone
 from uuid import UUID, uuid4
 
 import attrs
@@ -8,7 +9,7 @@ import trio
 from psycopg.conninfo import make_conninfo
 
 from flowstore.errors import FlowstoreError
-from flowstore.events import Event
+from flowstore.events import Event, NewEvent
 from flowstore.projections import AsyncOptions, Lifecycle
 from flowstore.store import StoreOptions, open_event_store
 
@@ -158,21 +159,26 @@ class Days:
 
 
 @pytest.mark.parametrize("each", [1, 3])
-@pytest.mark.parametrize("user", [None, "somebody"])
-async def test_times_are_in_the_zone_inline_that_they_are_read_in(pg_dsn, schema, each, user):
+@pytest.mark.parametrize(
+    "given", [None, datetime(2026, 1, 1, 1, tzinfo=timezone(timedelta(hours=5)))]
+)
+async def test_times_are_in_utc_inline_and_as_they_are_read(pg_dsn, schema, each, given):
     options = StoreOptions(schema=schema)
     options.projections.aggregate_streams_with(Days, lifecycle=Lifecycle.INLINE)
     dsn = make_conninfo(pg_dsn, options="-c timezone=America/Caracas")
     async with open_event_store(dsn, options) as store:
         one, other = uuid4(), uuid4()
-        async with store.session(user_name=user) as session:
-            session.events.append(one, *[Counted()] * each)
+        async with store.session() as session:
+            session.events.append(one, *(NewEvent(Counted(), timestamp=given) for _ in range(each)))
             await session.save_changes()
-        async with store.session(user_name=user) as session:  # the general way, for several streams
-            session.events.append(one, Counted())
+        async with store.session() as session:  # the general way, for several streams
+            session.events.append(one, NewEvent(Counted(), timestamp=given))
             session.events.append(other, Counted())
             await session.save_changes()
         for stream in (one, other):
             inline = await store.session().load(Days, stream)
             assert inline == await store.session().events.aggregate_stream(Days, stream)
-            assert all(day.endswith("-04:00") for day in inline.days)
+            assert all(day.endswith("+00:00") for day in inline.days)
+            state = await store.session().events.fetch_stream_state(stream)
+            assert state.created.isoformat() == inline.days[0]
+            assert state.last_timestamp.isoformat() == inline.days[-1]

@@ -83,6 +83,7 @@ class TestMetadata:
         await commit(store, stream, NewEvent(Opened("Ada"), timestamp=then))
         [event] = await read(store, stream)
         assert event.timestamp == then
+        assert event.timestamp.utcoffset() == timedelta(0)
 
     def test_a_time_without_a_zone_is_refused(self) -> None:
         with pytest.raises((FlowstoreError, ValueError)):
