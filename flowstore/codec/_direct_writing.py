@@ -1,28 +1,45 @@
-"""Instances whose fields hold only text, whole numbers, truth values and None, straight to JSON text.
+"""Instances straight to JSON text, where it is what the converter would write.
 
-The converter defines how a class is written. For a class of such fields, with no hook registered
-for any part of it, that is an object of the fields as they are; so they are taken out all at once,
-looked at, and written. What is found to hold anything else at run time, whatever the annotations
-say, is left to the converter and to `to_json`, and so is all that they would refuse.
+The converter defines how a class is written: as an object of its fields. For a class whose fields hold
+text, numbers, truth values, UUIDs, times, enumerations, other such classes, and collections of them, with
+no hook registered for any part of it, they are taken out all at once, looked at, and written. What is
+found to hold anything else at run time, whatever the annotations say, is left to the converter and to
+`to_json`, and so is all that they would refuse.
 """
 
 import dataclasses
 from collections.abc import Callable
-from operator import attrgetter
-from types import CodeType, FunctionType, NoneType, UnionType
+from enum import Enum
+from functools import partial
+from types import NoneType, UnionType
 from typing import Any, Final, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
+from uuid import UUID
 
 import attrs
 from cattrs import Converter
 
+from flowstore.codec import _direct_parts as parts
+from flowstore.codec._alike import Comparison
 from flowstore.codec._direct import untouched, usual_options
-from flowstore.codec._json import EncodingLimits, plain_types, quick_encode
+from flowstore.codec._direct_parts import LEAVES, Part, Turn
+from flowstore.codec._json import EncodingLimits, quick_encode
 
 __all__ = ["DirectWriting", "is_written_as_usual"]
 
 _Write: TypeAlias = Callable[[Any], str | None]
 
-_WRITABLE: Final = frozenset({str, int, bool, NoneType})
+_SIMPLE: Final[dict[Any, Part]] = {
+    **dict.fromkeys((str, int, bool, NoneType), Part()),
+    float: Part(parts.as_number, is_text=False),
+    UUID: Part(parts.as_uuid),
+}
+_UNORDERED: Final = frozenset({set, frozenset})
+_MAKERS: Final[dict[Any, Callable[[Turn | None], Turn]]] = {
+    list: partial(parts.as_items, list),
+    tuple: partial(parts.as_items, tuple),
+    set: partial(parts.as_sorted, set),
+    frozenset: partial(parts.as_sorted, frozenset),
+}
 _OPTIONS: Final = ("omit_if_default", "use_alias", "unstruct_strat")
 
 
@@ -46,52 +63,98 @@ class DirectWriting:
         """
         if quick_encode is None or not usual_options(self._converter, _OPTIONS):
             return None
-        names = _public_fields(kind)
-        if not names or not self._are_writable(kind, names):
+        if not is_written_as_usual(self._converter, kind):  # which says as much of all its parts
             return None
-        if not is_written_as_usual(self._converter, kind):
+        part = self._of_class(kind, ())
+        if part is None or part.turn is None or part.depth > self._limits.max_depth:
             return None
-        return _make(names, quick_encode, self._limits.max_bytes)
+        return _make(part.turn, quick_encode, self._limits.max_bytes)
 
-    def _are_writable(self, kind: type, names: list[str]) -> bool:
+    def _part(self, hint: Any, within: tuple[type, ...]) -> Part | None:
+        """Say how values of a type are written; None where only the converter can tell."""
+        origin, arguments = get_origin(hint), get_args(hint)
+        if origin is Union or origin is UnionType:
+            return self._of_union(arguments, within)
+        if origin is not None:
+            return self._of_collection(origin, arguments, within)
+        return _SIMPLE.get(hint) or self._of_type(hint, within)
+
+    def _of_type(self, kind: Any, within: tuple[type, ...]) -> Part | None:
+        if not isinstance(kind, type):
+            return None
+        hook = self._converter.get_unstructure_hook(kind)
+        if kind in LEAVES:
+            return Part(parts.as_leaf(kind, hook))
+        if issubclass(kind, Enum):
+            turn = parts.as_enum(kind, hook)
+            # What is text itself may have an order of its own.
+            is_text = not issubclass(kind, (str, int))
+            return None if turn is None else Part(turn, is_text=is_text)
+        return self._of_class(cast("type[Any]", kind), within)
+
+    def _of_union(self, arguments: tuple[Any, ...], within: tuple[type, ...]) -> Part | None:
+        """Say how one type or None is written, or several types whose values are written as they are."""
+        found = [self._part(each, within) for each in arguments]
+        if all(each is not None and each.turn is None for each in found):
+            return Part()
+        some = [part for part, each in zip(found, arguments, strict=True) if each is not NoneType]
+        # Of several types, which of them a value has decides how it is written.
+        if len(some) != 1 or some[0] is None or some[0].turn is None:
+            return None
+        return attrs.evolve(some[0], turn=parts.as_optional(some[0].turn), is_text=False)
+
+    def _of_collection(
+        self, origin: Any, arguments: tuple[Any, ...], within: tuple[type, ...]
+    ) -> Part | None:
+        if origin is dict:
+            member = self._part(arguments[1], within) if arguments[0] is str else None
+            make = parts.as_values
+        else:
+            if origin is tuple and (len(arguments) != 2 or arguments[1] is not Ellipsis):
+                return None
+            member = self._part(arguments[0], within)
+            make = _MAKERS.get(origin)
+        if member is None or make is None:
+            return None
+        if origin in _UNORDERED and not (member.is_text and member.depth == 0):
+            return None
+        return Part(make(member.turn), member.depth + 1, is_text=False)
+
+    def _of_class(self, kind: type, within: tuple[type, ...]) -> Part | None:
+        names = [] if kind in within else _public_fields(kind)
+        if not names:
+            return None
         try:
             hints = get_type_hints(kind)
         except Exception:  # noqa: BLE001  resolving annotations runs the application's code
-            return False
-        return all(self._is_writable(hints.get(name)) for name in names)
-
-    def _is_writable(self, hint: Any) -> bool:
-        is_union = get_origin(hint) is Union or get_origin(hint) is UnionType
-        parts: tuple[Any, ...] = get_args(hint) if is_union else (hint,)
-        if not _WRITABLE.issuperset(parts):
-            return False
-        return all(is_written_as_usual(self._converter, part) for part in (hint, *parts))
+            return None
+        turns: list[Turn | None] = []
+        depth = 0
+        for name in names:
+            part = self._part(hints[name], (*within, kind)) if name in hints else None
+            if part is None:
+                return None
+            turns.append(part.turn)
+            depth = max(depth, part.depth)
+        turn = parts.as_fields(kind, names, turns)
+        return None if turn is None else Part(turn, depth + 1, is_text=False)
 
 
 def is_written_as_usual(converter: Converter, kind: Any) -> bool:
     """Tell whether a type is written by the hook that it has where nobody registered any."""
+    usual = untouched()
     try:
-        ours = converter.get_unstructure_hook(kind)
-        usual = untouched().get_unstructure_hook(kind)
+        one, other = converter.get_unstructure_hook(kind), usual.get_unstructure_hook(kind)
     except Exception:  # noqa: BLE001  as above; writing the class the other way says what it is
         return False
-    if ours is usual:
-        return True
-    has_own = getattr(ours, "overrides", None)
-    return not has_own and _code(ours) == _code(usual) is not None
+    return Comparison(converter, usual).are_alike(one, other)
 
 
-def _make(names: list[str], encode: Callable[[Any], bytes], most: int) -> _Write:
-    get = attrgetter(*names)
-
+def _make(turn: Turn, encode: Callable[[Any], bytes], most: int) -> _Write:
     def write(value: Any) -> str | None:
-        found = get(value)
-        fields = found if len(names) > 1 else (found,)
-        if not plain_types.issuperset(map(type, fields)):
-            return None
         try:
-            data = encode(dict(zip(names, fields, strict=True)))
-        except (UnicodeEncodeError, OverflowError):  # half a surrogate pair; beyond 64 bits
+            data = encode(turn(value))
+        except Exception:  # noqa: BLE001  unusual values, half a surrogate pair, and what a class raises
             return None
         if len(data) > most or b"\\u0000" in data:
             return None
@@ -111,8 +174,3 @@ def _public_fields(kind: Any) -> list[str]:
     else:
         return []
     return [each.name for each in found] if all(each.init for each in found) else []
-
-
-def _code(hook: Any) -> CodeType | None:
-    """Give what a hook does. Generated ones are made anew by each converter, of equal code."""
-    return cast("Any", hook).__code__ if isinstance(hook, FunctionType) else None

@@ -1,12 +1,13 @@
 """Documents to JSON text, and back."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from cattrs import Converter
 
 from flowstore.codec._direct import DirectReading, else_by
+from flowstore.codec._direct_writing import DirectWriting
 from flowstore.codec._hooks import Hooks
 from flowstore.codec._json import EncodingLimits, from_json, to_json
 from flowstore.codec._keys import stored_keys
@@ -31,6 +32,8 @@ class DocumentCodec:
         self._converter = converter
         self._hooks = Hooks(converter, InvalidDocumentError)
         self._direct = DirectReading(converter)
+        self._direct_writing = DirectWriting(converter, self._limits)
+        self._writers: dict[type, Callable[[Any], str | None] | None] = {}
         self._readers: dict[type, Callable[[str | bytes], Any]] = {}
         self._keys: dict[type, Mapping[str, str] | None] = {}
 
@@ -41,9 +44,16 @@ class DocumentCodec:
             InvalidDocumentError: it can't be stored; the message names the type and the place.
             RegistrationError: an annotation of its type can't be resolved.
         """
+        kind = cast("type[Any]", type(document))
+        try:
+            write = self._writers[kind]
+        except KeyError:
+            write = self._writers[kind] = self._direct_writing.writer(kind)
+        if write is not None and (text := write(document)) is not None:
+            return text
         return to_json(
             self._hooks.unstructure(document),
-            what=type(document).__name__,
+            what=kind.__name__,
             limits=self._limits,
             error=InvalidDocumentError,
         )

@@ -148,12 +148,7 @@ class Derived:
 
 @attrs.frozen
 class Numbered:
-    size: float
-
-
-@attrs.frozen
-class Nested:
-    said: Said
+    size: complex
 
 
 @dataclass
@@ -171,6 +166,6 @@ class Bare:
     what: str
 
 
-@pytest.mark.parametrize("kind", [Derived, Numbered, Nested, Counted, Dangling, Bare, int])
+@pytest.mark.parametrize("kind", [Derived, Numbered, Counted, Dangling, Bare, int])
 def test_other_classes_are_left_to_the_converter(kind):
     assert DirectWriting(make_converter(), EncodingLimits()).writer(kind) is None
