@@ -31,6 +31,7 @@ from flowstore.store._queue import (
     QueuedAppend,
     QueuedSql,
     StoreDocument,
+    WriteDocuments,
     in_batches,
 )
 from flowstore.store._refusals import EventIdTakenError, refused_commits
@@ -196,7 +197,7 @@ async def see_to_tables(engine: Engine, operations: Sequence[Operation]) -> None
     await engine.tables.ensure(
         operation.kind
         for operation in operations
-        if isinstance(operation, (StoreDocument, DeleteDocument))
+        if isinstance(operation, (StoreDocument, DeleteDocument, WriteDocuments))
     )
 
 
@@ -218,7 +219,9 @@ def operation_statements(
             continue
         yield from map(engine.flat_tables.change_many, in_rounds(changes))
         changes.clear()
-        if isinstance(batch, QueuedSql):
+        if isinstance(batch, WriteDocuments):
+            yield engine.documents.write_many(batch)
+        elif isinstance(batch, QueuedSql):
             yield Statement(batch.query, batch.parameters)
         elif isinstance(batch, ChangeRow):
             yield engine.flat_tables.change(batch.table, batch.tenant, batch.change)

@@ -6,11 +6,17 @@ from typing import Any, Final, LiteralString, cast
 import attrs
 
 from flowstore.codec import DocumentCodec
+from flowstore.events import PlainKey
 from flowstore.postgres import DirectStatement
 from flowstore.store import _arrays
 from flowstore.store._document_types import DocumentId, DocumentType, IdColumn
 from flowstore.store._held import ABSENT, Relied, Stamp
-from flowstore.store._queue import DeleteDocument, DocumentOperation, StoreDocument
+from flowstore.store._queue import (
+    DeleteDocument,
+    DocumentOperation,
+    StoreDocument,
+    WriteDocuments,
+)
 from flowstore.store._sql import SchemaSql
 from flowstore.store._statements import Statement
 
@@ -156,6 +162,11 @@ class DocumentSql:
             *(ids, texts, expected, *[first.tenant] * 3, first.kind.table),
         )
 
+    def write_many(self, many: WriteDocuments) -> Statement:
+        """Write documents that are JSON already."""
+        ids, texts = _key_array(many.kind, many.keys), _arrays.texts(many.texts)
+        return self._on(many.kind, _UPSERT, many.tenant, ids, texts)
+
     def advance_and_write(
         self,
         progress: Sequence[str | None],
@@ -237,6 +248,12 @@ def _asked(
 
 def _ids(kind: DocumentType, batch: Sequence[DocumentOperation]) -> str:
     return _id_array(kind, [operation.identity for operation in batch])
+
+
+def _key_array(kind: DocumentType, keys: Sequence[PlainKey]) -> str:
+    if kind.id_column == "uuid":
+        return _arrays.uuid_numbers(cast("Sequence[int]", keys))
+    return _id_array(kind, keys)
 
 
 def _id_array(kind: DocumentType, identities: Sequence[Any]) -> str:

@@ -13,15 +13,16 @@ Python's garbage collector doesn't look into, where it would follow a tuple or a
 and again.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final, TypeAlias
+from operator import itemgetter
+from typing import Any, Final, TypeAlias, cast
 
 import attrs
 
 from flowstore.events import PlainKey, plain_key
 from flowstore.store._document_types import DocumentId, DocumentType
-from flowstore.store._queue import DeleteDocument, Queue, StoreDocument
+from flowstore.store._queue import AT_ONCE, DeleteDocument, Queue, StoreDocument, WriteDocuments
 
 __all__ = [
     "ABSENT",
@@ -29,6 +30,7 @@ __all__ = [
     "HeldKey",
     "Kept",
     "Known",
+    "Part",
     "Place",
     "Relied",
     "Stamp",
@@ -37,6 +39,8 @@ __all__ = [
 
 _OVERHEAD: Final = 400
 """Bytes that an entry takes beside its text: key, identity, stamp and their places."""
+_FEW: Final = 100
+"""Documents that are queued one by one, so that the commit can tell how they are kept."""
 Stamp: TypeAlias = object
 """Equal for a document's row that nobody has written to, and for no other: the store alone knows more."""
 ABSENT: Final[Stamp] = ""
@@ -78,8 +82,14 @@ class Relied:
 
 
 @attrs.define(eq=False)
-class _Part:
-    """What is written of one class and tenant."""
+class Part:
+    """Gather what is written to documents of one class and tenant.
+
+    Attributes:
+        kind: how the documents are kept.
+        identities: of those that are gathered.
+        texts: their JSON, None for one to be deleted.
+    """
 
     kind: DocumentType
     identities: dict[PlainKey, DocumentId] = attrs.field(
@@ -95,30 +105,34 @@ class Written:
     """Gather what was written to documents, to be committed as one.
 
     Attributes:
-        size: how much is gathered, in bytes of JSON and a little for each document.
         relied: the documents that it rests on as they were kept: those alone that had a stamp.
     """
 
-    size: int = attrs.field(default=0, init=False)
     relied: dict[HeldKey, Relied] = attrs.field(
         factory=dict[HeldKey, Relied], init=False, repr=False
     )
-    _parts: dict[Place, _Part] = attrs.field(factory=dict[Place, _Part], init=False, repr=False)
+    _parts: dict[Place, Part] = attrs.field(factory=dict[Place, Part], init=False, repr=False)
+
+    @property
+    def size(self) -> int:
+        """How much is gathered, in bytes of JSON and a little for each document."""
+        return sum(sum(map(_size, part.texts.values())) for part in self._parts.values())
+
+    def part(self, tenant: str, kind: DocumentType) -> Part:
+        """Give what is gathered of a class and tenant, to be added to: the last of each wins."""
+        place = (tenant, kind.type)
+        found = self._parts.get(place)
+        if found is None:
+            found = self._parts[place] = Part(kind)
+        return found
 
     def add(self, tenant: str, kind: DocumentType, identity: DocumentId, text: str | None) -> None:
         """Gather a document, written as JSON already, None for one to be deleted; the last one wins."""
-        place = (tenant, kind.type)
-        part = self._parts.get(place)
-        if part is None:
-            part = self._parts[place] = _Part(kind)
-        key = plain_key(identity)
-        if key in part.texts:
-            self.size -= _size(part.texts.pop(key))
+        part, key = self.part(tenant, kind), plain_key(identity)
         part.identities[key], part.texts[key] = identity, text
-        self.size += _size(text)
 
     def queue(self) -> Queue:
-        """Queue all of it for one commit."""
+        """Queue all of it for one commit, document by document."""
         return Queue(
             operations=[
                 DeleteDocument(tenant, part.kind, part.identities[key])
@@ -128,6 +142,27 @@ class Written:
                 for key, text in part.texts.items()
             ]
         )
+
+    def queue_at_once(self) -> Queue:
+        """Queue all of it for one commit, many documents as one where there are many.
+
+        Not with any that has to be as it was, or is to be deleted: the commit looks at each.
+        """
+        texts = [part.texts for part in self._parts.values()]
+        are_many = sum(map(len, texts)) > _FEW
+        if self.relied or not are_many or any(None in each.values() for each in texts):
+            return self.queue()
+        return Queue(operations=list(self._many()))
+
+    def _many(self) -> Iterator[WriteDocuments]:
+        """Yield what is stored, table by table and in the order of the identities: see `in_batches`."""
+        places = [((part.kind.table, tenant), part) for (tenant, _), part in self._parts.items()]
+        for (_, tenant), part in sorted(places, key=itemgetter(0)):
+            texts = cast("dict[PlainKey, str]", part.texts)
+            in_order = sorted(texts, key=_as_ordered)
+            for start in range(0, len(in_order), AT_ONCE):
+                keys = in_order[start : start + AT_ONCE]
+                yield WriteDocuments(tenant, part.kind, keys, [texts[key] for key in keys])
 
     def of(self, place: Place) -> Mapping[PlainKey, str | None] | None:
         """Give what is written of a class and tenant, as JSON; None for a document that is deleted."""
@@ -180,9 +215,13 @@ class HeldDocuments:
     types: frozenset[type]
     max_bytes: int
     size: int = attrs.field(default=0, init=False)
-    _stamped: dict[HeldKey, Kept] = attrs.field(factory=dict[HeldKey, Kept], init=False, repr=False)
-    _passing: dict[Place, dict[PlainKey, str | None]] = attrs.field(
-        factory=dict[Place, "dict[PlainKey, str | None]"], init=False, repr=False
+    # In these two the first is looked for again and again, which takes a dictionary as long as there
+    # were others before it.
+    _stamped: OrderedDict[HeldKey, Kept] = attrs.field(
+        factory=OrderedDict[HeldKey, Kept], init=False, repr=False
+    )
+    _passing: OrderedDict[Place, dict[PlainKey, str | None]] = attrs.field(
+        factory=OrderedDict[Place, "dict[PlainKey, str | None]"], init=False, repr=False
     )
     _pending: deque[Written] = attrs.field(factory=deque[Written], init=False, repr=False)
 
@@ -204,20 +243,19 @@ class HeldDocuments:
             told: what the commit told of documents that it has written, as they are kept now.
         """
         for place, texts in self._pending.popleft().texts():
-            passing = self._passing.setdefault(place, {})
-            for key, text in texts.items():
-                if self._stamped:
+            if self._stamped:
+                for key in texts:
                     self._drop_stamped((*place, key))
-                if key in passing:
-                    self.size -= _size(passing.pop(key))
-                kept = told.get((*place, key)) if told else None
-                if kept is None:
-                    passing[key] = text
-                    self.size += _size(text)
-                else:
-                    self._keep((*place, key), kept)
-        while self.size > self.max_bytes:
-            self._drop_one()
+            passing = self._passing.setdefault(place, {})
+            # Those that are there already come to stand at the end: the least recently used go first.
+            for key in passing.keys() & texts.keys():
+                self.size -= _size(passing.pop(key))
+            passing.update(texts)
+            self.size += sum(map(_size, texts.values()))
+        for held_key, kept in told.items():
+            self._keep(held_key, kept)
+        if self.size > self.max_bytes:
+            self._drop()
 
     def forget_unstamped(self) -> None:
         """Let go of what the database may have otherwise by now, without anybody being told."""
@@ -245,8 +283,12 @@ class HeldDocuments:
         return known
 
     def _keep(self, key: HeldKey, kept: Kept) -> None:
+        """Take a document as it is kept now, in the place of what was written."""
+        passing = self._passing.setdefault(key[:2], {})
+        if key[2] in passing:
+            self.size -= _size(passing.pop(key[2]))
         if kept.stamp is None:
-            self._passing[key[:2]][key[2]] = kept.text
+            passing[key[2]] = kept.text
         else:
             self._stamped[key] = kept
         self.size += _size(kept.text)
@@ -256,17 +298,36 @@ class HeldDocuments:
         if kept is not None:
             self.size -= _size(kept.text)
 
-    def _drop_one(self) -> None:
-        """Let go of one document, of each class and tenant in turn."""
-        if self._stamped:
-            self._drop_stamped(next(iter(self._stamped)))
-            return
-        place, passing = next(iter(self._passing.items()))
-        del self._passing[place]
-        if passing:
-            self.size -= _size(passing.pop(next(iter(passing))))
-        if passing:
-            self._passing[place] = passing
+    def _drop(self) -> None:
+        """Let go of as much as is too much, of each class and tenant one by turns.
+
+        Each dictionary is gone through once for all of it: its first would be looked for behind all
+        those that have gone before.
+        """
+        while self._stamped and self.size > self.max_bytes:
+            self.size -= _size(self._stamped.popitem(last=False)[1].text)
+        going: dict[Place, tuple[Iterator[PlainKey], list[PlainKey]]] = {}
+        while self.size > self.max_bytes:
+            place, passing = next(iter(self._passing.items()))
+            if place not in going:
+                going[place] = iter(passing), []
+            keys, gone = going[place]
+            key = next(keys, None)
+            if key is not None:
+                self.size -= _size(passing[key])
+                gone.append(key)
+            if len(gone) == len(passing):
+                del self._passing[place], going[place]
+            else:
+                self._passing.move_to_end(place)
+        for place, (_, gone) in going.items():
+            passing = self._passing[place]
+            for key in gone:
+                del passing[key]
+
+
+def _as_ordered(key: PlainKey) -> Any:
+    return key  # of one type in one table; its order is the database's too
 
 
 def _size(text: str | None) -> int:

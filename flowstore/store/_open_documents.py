@@ -121,11 +121,11 @@ class Shelf:
             sizes[key] = size
         return grown
 
-    def changed(self) -> Iterator[tuple[DocumentId, Any]]:
-        """Yield identity and document of all that is to be written; None: deleted."""
+    def changed(self) -> Iterator[tuple[PlainKey, DocumentId, Any]]:
+        """Yield key, identity and document of all that is to be written; None: deleted."""
         documents = self._documents
         for key, identity in self._changed.items():
-            yield identity, documents[key]
+            yield key, identity, documents[key]
 
 
 @attrs.define(eq=False)
@@ -207,8 +207,6 @@ class OpenDocuments:
         self._unweighed = 0
         self._grown += sum(shelf.weigh(measure) for shelf in self._shelves.values())
 
-    def changed(self) -> Iterator[tuple[Shelf, DocumentId, Any]]:
-        """Yield all that is to be written: where, which and what; None: deleted."""
-        for shelf in self._shelves.values():
-            for identity, document in shelf.changed():
-                yield shelf, identity, document
+    def shelves(self) -> Iterable[Shelf]:
+        """List the documents by class and tenant."""
+        return self._shelves.values()

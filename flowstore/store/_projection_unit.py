@@ -143,16 +143,20 @@ class ProjectionUnit(DocumentSession):
                 "more was queued than documents of the projection's own: it is applied page by page"
             )
         written, encode = self._kept.written, self._engine.documents.codec.encode
-        for number, (shelf, identity, document) in enumerate(self._kept.changed()):
-            if number % _WRITTEN_AT_ONCE == _WRITTEN_AT_ONCE - 1:
-                await trio.lowlevel.checkpoint()
-            text = None if document is None else encode(document)
-            written.add(shelf.tenant, shelf.kind, identity, text)
+        number = 0
+        for shelf in self._kept.shelves():
+            part = written.part(shelf.tenant, shelf.kind)
+            for key, identity, document in shelf.changed():
+                number += 1
+                if number % _WRITTEN_AT_ONCE == 0:
+                    await trio.lowlevel.checkpoint()
+                part.identities[key] = identity
+                part.texts[key] = None if document is None else encode(document)
         return written
 
     def take_over(self, written: Written) -> None:
         """Queue what was gathered, in an empty unit that is to be committed."""
-        self._queue = written.queue()
+        self._queue = written.queue_at_once()
         self.relied = written.relied
 
     def _shelf(self, document_type: type) -> Shelf | None:

@@ -8,11 +8,12 @@ from uuid import UUID
 
 import attrs
 
-from flowstore.events import StreamAction, StreamId, plain_key
+from flowstore.events import PlainKey, StreamAction, StreamId, plain_key
 from flowstore.projections import RowChange, Table
 from flowstore.store._document_types import DocumentId, DocumentType
 
 __all__ = [
+    "AT_ONCE",
     "ArchiveStream",
     "ChangeRow",
     "CompactStream",
@@ -25,10 +26,11 @@ __all__ = [
     "QueuedAppend",
     "QueuedSql",
     "StoreDocument",
+    "WriteDocuments",
     "in_batches",
 ]
 
-_AT_ONCE: Final = 2_000
+AT_ONCE: Final = 2_000
 """Documents that a statement writes at most: a server that is short of time takes long to receive more."""
 
 DocumentKey: TypeAlias = tuple[str, type, DocumentId]
@@ -79,6 +81,26 @@ class DeleteDocument:
     def key(self) -> DocumentKey:
         """What the document is known by."""
         return (self.tenant, self.kind.type, self.identity)
+
+
+@attrs.frozen
+class WriteDocuments:
+    """Write documents of one class and tenant, whether they exist or not, `AT_ONCE` of them at most.
+
+    Thousands of operations of their own would take longer than writing them, and the garbage
+    collector through all of them.
+
+    Attributes:
+        tenant: the tenant column's value.
+        kind: how the documents' class is kept.
+        keys: the documents' identities in the form that is quickly looked up, each once, in order.
+        texts: their JSON, written already, in the same order.
+    """
+
+    tenant: str
+    kind: DocumentType
+    keys: Sequence[PlainKey]
+    texts: Sequence[str] = attrs.field(repr=False)
 
 
 @attrs.frozen
@@ -170,7 +192,9 @@ class QueuedAppend:
 
 
 DocumentOperation: TypeAlias = StoreDocument | DeleteDocument
-StandsAlone: TypeAlias = QueuedSql | ChangeRow | EmptyTable | ArchiveStream | CompactStream
+StandsAlone: TypeAlias = (
+    WriteDocuments | QueuedSql | ChangeRow | EmptyTable | ArchiveStream | CompactStream
+)
 Operation: TypeAlias = DocumentOperation | StandsAlone
 Callback: TypeAlias = Callable[[], Any]
 
@@ -271,8 +295,8 @@ def _by_statement(
         in_order = sorted(tables[table], key=_identity)
         for _, run in groupby(in_order, key=_manner):
             same = list(run)
-            for start in range(0, len(same), _AT_ONCE):
-                yield same[start : start + _AT_ONCE]
+            for start in range(0, len(same), AT_ONCE):
+                yield same[start : start + AT_ONCE]
 
 
 def _identity(operation: DocumentOperation) -> Any:

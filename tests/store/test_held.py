@@ -4,10 +4,13 @@ import gc
 from uuid import UUID
 
 import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flowstore.store import DocumentTypes, HeldDocuments
-from flowstore.store._held import Kept
-from flowstore.store._queue import DeleteDocument, StoreDocument
+from flowstore.store._held import Kept, Relied
+from flowstore.store._queue import AT_ONCE, DeleteDocument, StoreDocument, WriteDocuments
 
 
 @attrs.define
@@ -198,6 +201,110 @@ def test_a_part_is_queued_as_what_is_stored_and_what_is_deleted():
         DeleteDocument("t", kind, UUID(int=2)),
         DeleteDocument("t", kind, UUID(int=3)),
     ]
+
+
+def test_many_documents_are_queued_as_one_in_the_order_of_their_identities():
+    kind = TYPES.describe(Note)
+    numbers = [*range(AT_ONCE + 300, 0, -1)]
+    written = write(held(), *(stored(number, f"text {number}") for number in numbers))
+    for number in (7, 3):
+        written.add("s", kind, *stored(number, f"of s: {number}"))
+    in_order = sorted(numbers)
+    parts = [("s", [3, 7]), ("t", in_order[:AT_ONCE]), ("t", in_order[AT_ONCE:])]
+    assert written.queue_at_once().operations == [
+        WriteDocuments(
+            tenant, kind, keys, [f"{'text' if tenant == 't' else 'of s:'} {key}" for key in keys]
+        )
+        for tenant, keys in parts
+    ]
+
+
+def relying(written):
+    written.relied[key(1)] = Relied("t", TYPES.describe(Note), UUID(int=1), "a")
+
+
+def deleting(written):
+    written.add("t", TYPES.describe(Note), *deleted(1))
+
+
+@pytest.mark.parametrize(("count", "changed"), [(100, None), (300, relying), (300, deleting)])
+def test_few_documents_and_those_that_are_looked_at_are_queued_one_by_one(count, changed):
+    written = write(held(), *(stored(number, "x") for number in range(count)))
+    if changed is not None:
+        changed(written)
+    assert written.queue_at_once() == written.queue()
+    assert len(written.queue().operations) == count
+
+
+class Naive:
+    """What is kept, and in which order it goes: one after the other, by turns."""
+
+    def __init__(self, most):
+        self.most, self.places, self.stamped = most, {}, {}
+
+    def commit(self, tenant, changes, stamps):
+        place = self.places.setdefault(tenant, {}) if changes else {}
+        for number, text in changes.items():
+            self.stamped.pop((tenant, number), None)
+            place.pop(number, None)
+            if stamps and text is not None:
+                self.stamped[tenant, number] = text
+            else:
+                place[number] = text
+        while self.size() > self.most:
+            if self.stamped:
+                del self.stamped[next(iter(self.stamped))]
+                continue
+            tenant = next(iter(self.places))
+            place = self.places.pop(tenant)
+            if place:
+                del place[next(iter(place))]
+            if place:
+                self.places[tenant] = place
+
+    def size(self):
+        kept = [*self.stamped.values()]
+        for place in self.places.values():
+            kept += place.values()
+        return sum(400 + len(text or "") for text in kept)
+
+    def look(self, tenant, numbers):
+        found, place = {}, self.places.get(tenant, {})
+        for number in numbers:
+            if number in place:
+                found[number] = place[number] = place.pop(number)
+            elif (tenant, number) in self.stamped:
+                found[number] = self.stamped[tenant, number] = self.stamped.pop((tenant, number))
+        return found
+
+
+NUMBERS = st.integers(0, 8)
+TEXTS = st.none() | st.sampled_from(["", "x" * 100, "y" * 300])
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from("abc"),
+        st.dictionaries(NUMBERS, TEXTS, max_size=8),
+        st.booleans(),
+        st.lists(NUMBERS, unique=True, max_size=4),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=300)
+@given(steps=STEPS, most=st.integers(0, 6_000))
+def test_what_goes_is_what_would_go_one_by_one(steps, most):
+    documents, naive = held(max_bytes=most), Naive(most)
+    for tenant, changes, stamps, numbers in steps:
+        changed = [(UUID(int=number), text) for number, text in changes.items()]
+        write(documents, *changed, tenant=tenant)
+        kept = {
+            n: Kept(text, f"s{n}") for n, text in changes.items() if stamps and text is not None
+        }
+        documents.confirm({(tenant, Note, number): each for number, each in kept.items()})
+        naive.commit(tenant, changes, stamps)
+        assert documents.size == naive.size()
+        assert documents.split((tenant, Note), numbers).texts == naive.look(tenant, numbers)
 
 
 def test_what_is_kept_for_long_is_nothing_that_the_garbage_collector_follows():

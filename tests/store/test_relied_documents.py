@@ -143,3 +143,44 @@ async def test_identities_that_are_text(store, shard, identity):
 
 def _json(text):
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+@attrs.define
+class Texted:
+    id: UUID
+    text: str = ""
+
+
+@attrs.define
+class Labelled:
+    id: str
+    text: str = ""
+
+
+@attrs.define
+class Counted:
+    id: int
+    text: str = ""
+
+
+TEXTS = ["", 'a "quoted" \\ text', "{},\n NULL", "é\u2028😀", "'", "\t%s $1"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "identities"),
+    [
+        (Texted, MANY),
+        (Labelled, [f"{text}{number}" for number in range(25) for text in TEXTS]),
+        (Counted, range(-75, 75)),
+    ],
+)
+async def test_many_documents_are_written_each_with_its_own_json(store, kind, identities):
+    shard = Shard(store, HeldDocuments(frozenset({kind}), 1_000_000))
+    for turn in range(2):  # as new ones, and over those
+        wanted = [
+            kind(identity, f"{turn}{TEXTS[number % 6]}")
+            for number, identity in enumerate(identities)
+        ]
+        await shard.commit(*wanted, kind=kind)
+        async with store.session() as session:
+            assert await session.load_many(kind, identities) == wanted

@@ -9,6 +9,7 @@ import attrs
 from flowstore.projections import Table
 from flowstore.store._document_session import DocumentSession
 from flowstore.store._document_types import DocumentId, DocumentType
+from flowstore.store._held import Written
 from flowstore.store._projection_unit import ProjectionUnit
 from flowstore.store._statements import Lend, Row
 from flowstore.store.memory._database import Transaction, View
@@ -114,6 +115,10 @@ class MemoryUnit(MemoryDocuments, ProjectionUnit):
     def history(self) -> MemoryHistory:
         """The tenant's events as they are kept."""
         return MemoryHistory(self._engine, self._tenant, self._view())
+
+    def take_over(self, written: Written) -> None:
+        """Queue what was gathered, each document by itself."""
+        self._queue, self.relied = written.queue(), written.relied
 
     async def _hold(self, kind: DocumentType, identities: list[DocumentId]) -> None:
         transaction = cast("Transaction", self._view())

@@ -16,6 +16,7 @@ from flowstore.store._queue import (
     DeleteDocument,
     EmptyTable,
     Operation,
+    QueuedSql,
     StandsAlone,
     StoreDocument,
     in_batches,
@@ -114,8 +115,10 @@ async def _stand_alone(transaction: Transaction, operation: StandsAlone, engine:
         for key, _ in transaction.scan(rows_of(operation.table)):
             await transaction.lock(rows_of(operation.table), key)
             transaction.delete(rows_of(operation.table), key)
-    else:
+    elif isinstance(operation, QueuedSql):
         raise NotInMemoryError(f"there is no database here to execute {operation.query!r}")
+    else:
+        raise NotInMemoryError("documents are written one by one here")
 
 
 async def _archive(transaction: Transaction, operation: ArchiveStream) -> None:
