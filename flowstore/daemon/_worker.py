@@ -11,7 +11,6 @@ import pickle
 import traceback
 from collections.abc import Callable, Generator
 from contextlib import AsyncExitStack, contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -27,7 +26,6 @@ from flowstore.daemon._groups import bare
 from flowstore.daemon._pipeline import Fetch
 from flowstore.daemon._reasons import InHand
 from flowstore.errors import ProgressConflictError
-from flowstore.events import EventPage
 from flowstore.projections import IProjection, shard_name
 from flowstore.store import EventStore, NoShadowError, Part, open_event_store
 
@@ -142,12 +140,8 @@ class _PartPages:
     def reading(self, projection: IProjection, floor: int, in_hand: InHand) -> Generator[Fetch]:
         """Give what fetches a projection's pages, for the block."""
         del floor, in_hand  # nobody else reads, and nobody asks what is in hand
-        fetch = partial(self._store.rebuilding.fetch_page, projection, self._part)
-
-        async def page(floor: int, mark: int) -> EventPage:
-            return await fetch(floor, mark, max_bytes=self._page_bytes)
-
-        yield page
+        rebuilding, bound = self._store.rebuilding, self._page_bytes
+        yield rebuilding.part_pages(projection, self._part, max_bytes=bound).fetch
 
 
 # -- telling ---------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from flowstore.store._commit import operation_statements, see_to_tables
 from flowstore.store._document_types import DocumentType
 from flowstore.store._engine import Engine
 from flowstore.store._feed import Feed, Part
+from flowstore.store._part_pages import PartPages
 from flowstore.store._parts import ShadowPart, join_parts, open_parts, take_part
 from flowstore.store._progress import Claim, set_aside, tear_down
 from flowstore.store._projection_unit import ProjectionUnit
@@ -86,24 +87,9 @@ class Rebuilding:
         """
         await join_parts(self._engine, shadow, parts, floor, ceiling)
 
-    async def fetch_page(
-        self, projection: IProjection, part: Part, floor: int, mark: int, *, max_bytes: int
-    ) -> EventPage:
-        """Read the next page of the events that a projection consumes, of a part of the streams.
-
-        Raises:
-            DatabaseError: PostgreSQL refused, or can't be reached.
-        """
-        options = projection.async_options
-        return await Feed(self._engine).fetch_part_page(
-            part,
-            floor,
-            mark,
-            types=tuple(projection.consumes),
-            limit=options.page_size,
-            max_bytes=max_bytes,
-            include_archived=options.include_archived,
-        )
+    def part_pages(self, projection: IProjection, part: Part, *, max_bytes: int) -> PartPages:
+        """Give what reads the events that a projection consumes, of a part of the streams."""
+        return PartPages(self._engine, projection, part, max_bytes)
 
     async def forget_shadows(self, projection: IProjection) -> None:
         """Forget what an interrupted rebuild of a projection may have left.

@@ -620,12 +620,12 @@ async def parts_of(store, projection, count=3):
 async def test_every_event_is_read_by_one_part_and_each_stream_by_one(filled, domain):
     projection = filled.options.projections.find(domain.Total).projection
     shadow, parts = await parts_of(filled, projection)
-    fetch_page = filled.rebuilding.fetch_page
     seen, owners = [], {}
     for part in parts:
+        pages = filled.rebuilding.part_pages(projection, part.part, max_bytes=10_000)
         floor = 0
         while floor < 110:
-            page = await fetch_page(projection, part.part, floor, 110, max_bytes=10_000)
+            page = await pages.fetch(floor, 110)
             assert page.floor < page.ceiling
             assert len(page.events) <= 4
             assert all(page.floor < each.sequence <= page.ceiling for each in page.events)
@@ -637,7 +637,8 @@ async def test_every_event_is_read_by_one_part_and_each_stream_by_one(filled, do
     assert sorted(seen) == list(range(1, 111))
     assert [len(owner) for owner in owners.values()] == [1] * 11
     assert len(set.union(*owners.values())) == 3
-    (alone,) = (await fetch_page(projection, parts[0].part, 0, 110, max_bytes=1)).events
+    tiny = filled.rebuilding.part_pages(projection, parts[0].part, max_bytes=1)
+    (alone,) = (await tiny.fetch(0, 110)).events
     assert alone.sequence
     await shadow.discard()
 
