@@ -1,6 +1,7 @@
 """The demo's phases, in the order they run: find, publish, check, rebuild."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -15,7 +16,15 @@ from flowstore.cli._publish import Published, Publisher
 from flowstore.cli._watch import Rate, watched
 from flowstore.errors import FlowstoreError
 
-__all__ = ["ProjectionStoppedError", "check", "find_histories", "publish", "rebuild", "show_table"]
+__all__ = [
+    "ProjectionStoppedError",
+    "RebuildFigures",
+    "check",
+    "find_histories",
+    "publish",
+    "rebuild",
+    "show_table",
+]
 
 # Repositories that are read at once; each has a git process, which is the slower part.
 _AT_ONCE = 4
@@ -98,8 +107,10 @@ async def rebuild(store: Store) -> None:
     """Wipe all documents and fold them again from the first event."""
     begin = trio.current_time()
     async with store.build_projection_daemon() as daemon:
-        async with watched(_RebuildFigures(daemon)):
+        figures = RebuildFigures(partial(_status, daemon), begin)
+        async with watched(figures):
             await daemon.rebuild(ActiveProject)
+            figures.is_over = True
         ceiling = _status(daemon).progress
     print(f"           replayed {_speed(ceiling, trio.current_time() - begin)}")
 
@@ -144,16 +155,34 @@ class _PublishFigures:
 
 
 @attrs.define
-class _RebuildFigures:
-    """Looks how far the rebuild has come on its way to the mark."""
+class RebuildFigures:
+    """Looks how far the rebuild has come on its way to the mark.
 
-    daemon: ProjectionDaemon
-    _rate: Rate = attrs.Factory(Rate)
+    Until it begins the shard stands where it stood before, which is no rate and no progress. A rebuild
+    may be over before anybody has looked twice: then all of it is what its rate is taken of.
+
+    Attributes:
+        status: gives the shard's.
+        begin: when the rebuild was asked for, in trio's seconds.
+        is_over: it has ended.
+    """
+
+    status: Callable[[], ShardStatus]
+    begin: float
+    is_over: bool = False
+    _has_begun: bool = attrs.field(default=False, init=False)
+    _rate: Rate = attrs.field(factory=Rate, init=False)
 
     def __call__(self) -> list[Bar]:
-        status = _status(self.daemon)
-        rate = self._rate.of(status.progress, trio.current_time())
-        return [Bar("rebuilt", status.progress, status.high_water_mark, f"{rate:,.0f} events/s")]
+        status, now = self.status(), trio.current_time()
+        self._has_begun = self._has_begun or self.is_over or status.state == "rebuilding"
+        if not self._has_begun:
+            return [Bar("rebuilt", 0, status.high_water_mark)]
+        rate = self._rate.of(status.progress, now)
+        if self.is_over and now > self.begin:
+            rate = status.progress / (now - self.begin)
+        note = f"{rate:,.0f} events/s" if rate else ""
+        return [Bar("rebuilt", status.progress, status.high_water_mark, note)]
 
 
 def _status(daemon: ProjectionDaemon) -> ShardStatus:

@@ -6,8 +6,10 @@ import pytest
 import trio
 
 from flowstore.cli._board import Bar, PlainBoard, open_board
+from flowstore.cli._phases import RebuildFigures
 from flowstore.cli._rich_board import RichBoard
 from flowstore.cli._watch import Rate, watched
+from flowstore.daemon import ShardStatus
 
 
 class Terminal(io.StringIO):
@@ -70,3 +72,41 @@ def test_a_rate_looks_two_seconds_back():
     assert rate.of(200, 12.0) == 100
     assert rate.of(1200, 13.0) == pytest.approx(550)
     assert [rate.of(1200, moment) for moment in (20.0, 21.0, 22.0)][-1] == 0
+
+
+def looked_at(*statuses):
+    """Give what a rebuild's bars look at: one status a look."""
+    return iter(statuses).__next__
+
+
+def shard(progress, state="stopped", mark=1_000):
+    return ShardStatus("projects", state, progress, mark, max(0, mark - progress))
+
+
+async def test_a_rebuild_that_ends_at_once_has_the_rate_of_all_of_it(autojump_clock):
+    status = looked_at(shard(1_000, mark=0), shard(1_000), shard(1_000))
+    figures = RebuildFigures(status, trio.current_time())
+    assert figures() == [Bar("rebuilt", 0, 0, "")]
+    await trio.sleep(0.25)
+    assert figures() == [Bar("rebuilt", 0, 1_000, "")]
+    await trio.sleep(0.25)
+    figures.is_over = True
+    assert figures() == [Bar("rebuilt", 1_000, 1_000, "2,000 events/s")]
+
+
+async def test_a_rebuild_has_no_rate_before_it_has_moved(autojump_clock):
+    status = looked_at(shard(1_000), shard(0, "rebuilding"), shard(500, "rebuilding"), shard(1_000))
+    figures = RebuildFigures(status, trio.current_time())
+    assert figures() == [Bar("rebuilt", 0, 1_000, "")]
+    assert figures() == [Bar("rebuilt", 0, 1_000, "")]
+    await trio.sleep(1)
+    assert figures() == [Bar("rebuilt", 500, 1_000, "500 events/s")]
+    await trio.sleep(0.25)
+    figures.is_over = True
+    assert figures() == [Bar("rebuilt", 1_000, 1_000, "800 events/s")]
+
+
+async def test_a_rebuild_of_nothing_in_no_time_has_no_rate(autojump_clock):
+    figures = RebuildFigures(looked_at(shard(0, mark=0)), trio.current_time())
+    figures.is_over = True
+    assert figures() == [Bar("rebuilt", 0, 0, "")]
