@@ -1,6 +1,6 @@
 """How a case of the store benchmark is described, and what all cases are given."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,6 +62,7 @@ class Job:
         count: how many items one run handles.
         prepare: goes before each run, outside the time.
         documents: gives the documents that a projection has made of `count` events; None: makes none.
+        facts: gives the history that those are of; None: the first `count` events of the run's.
         table: gets a row for each of `count` events in every run, from no other case; None: gets none.
     """
 
@@ -69,6 +70,7 @@ class Job:
     count: int
     prepare: Callable[[], Any] | None = None
     documents: Callable[[], Awaitable[Documents]] | None = None
+    facts: Callable[[], Iterable[Fact]] | None = None
     table: str | None = None
 
 

@@ -15,9 +15,8 @@ import attrs
 import trio
 from _report import Result
 from _store_cases import Bench
-from _store_flowstore import options
+from _store_flowstore import imported, options, schema_of
 from _store_latency import WORKER
-from _store_work import history
 
 from flowstore import Store, open_store
 from flowstore.cli._projects import ActiveProject
@@ -43,7 +42,7 @@ class Shape:
     @property
     def schema(self) -> str:
         """Where it is stored."""
-        return f"flat_{self.events}_{self.streams}"
+        return schema_of(self.events, self.streams)
 
 
 @attrs.frozen
@@ -76,10 +75,7 @@ async def measure_flat(bench: Bench, rounds: int, *, long: bool) -> list[Flat]:
     chosen = shapes(bench, long=long)
     told: dict[str, list[dict[str, Any]]] = {shape.name: [] for shape in chosen}
     for shape in chosen:
-        async with open_store(bench.dsn, options(shape.schema)) as store:
-            await store.import_events(history(shape.events, shape.streams))
-            async with store.connection() as connection:
-                await connection.execute("analyze")
+        await imported(bench, shape.events, shape.streams)
     for number in range(-1, rounds):
         for shape in chosen:
             await _wipe(bench, shape)

@@ -15,6 +15,9 @@ from flowstore.cli._projects import ActiveProject
 from flowstore.postgres import Connection
 
 NAME = "flowstore"
+BESIDE, BY_TWO = "flowstore, beside the view", "flowstore, two processes"
+BESIDE_REMARK = "one process, swap=True: what two do"
+BY_TWO_REMARK = "beside the view that serves; their start included"
 SOURCE = "flowstore_source"
 """The schema with the history that is read, caught up and rebuilt."""
 
@@ -44,6 +47,25 @@ async def source(bench: Bench) -> str:
         return SOURCE
 
     return await bench.once(SOURCE, load)
+
+
+def schema_of(events: int, streams: int) -> str:
+    """Tell where a history of its own length and shape is stored."""
+    return f"flat_{events}_{streams}"
+
+
+async def imported(bench: Bench, events: int, streams: int) -> str:
+    """Import a history of its own length and shape once, and give its schema."""
+    schema = schema_of(events, streams)
+
+    async def load() -> str:
+        async with open_store(bench.dsn, options(schema)) as store:
+            await store.import_events(history(events, streams))
+            async with store.connection() as connection:
+                await connection.execute("analyze")
+        return schema
+
+    return await bench.once(schema, load)
 
 
 # -- writing ---------------------------------------------------------------------------------------
@@ -112,14 +134,19 @@ async def reading(bench: Bench) -> AsyncIterator[Job]:
 
 
 def projecting(
-    run: Callable[[ProjectionDaemon], object], *, wiped: bool
+    run: Callable[[ProjectionDaemon], object], *, wiped: bool = False, times: int = 1
 ) -> Callable[[Bench], AbstractAsyncContextManager[Job]]:
-    """Make a case that projects the history; outside the time its documents are wiped."""
+    """Make a case that projects the history, or one so many times as long.
+
+    Outside the time its documents are wiped, if they are to be.
+    """
 
     @asynccontextmanager
     async def opened(bench: Bench) -> AsyncIterator[Job]:
+        shape = (bench.sizes.events * times, bench.sizes.streams)
+        schema = await (source(bench) if times == 1 else imported(bench, *shape))
         async with (
-            open_store(bench.dsn, options(await source(bench))) as store,
+            open_store(bench.dsn, options(schema)) as store,
             store.build_projection_daemon() as daemon,
         ):
 
@@ -130,17 +157,18 @@ def projecting(
 
             yield Job(
                 partial(run, daemon),
-                bench.sizes.events,
+                shape[0],
                 wipe if wiped else None,
-                partial(documents, store, bench),
+                partial(documents, store, *shape),
+                None if times == 1 else partial(history, *shape),
             )
 
     return opened
 
 
-async def documents(store: Store, bench: Bench) -> Documents:
+async def documents(store: Store, events: int, streams: int) -> Documents:
     async with store.session() as session:
-        ids = list(dict.fromkeys(stream_id for stream_id, _ in bench.facts()))
+        ids = list(dict.fromkeys(stream_id for stream_id, _ in history(events, streams)))
         return {each.id: each for each in await session.load_many(ActiveProject, ids)}
 
 
@@ -150,6 +178,10 @@ async def catch_up(daemon: ProjectionDaemon) -> None:
 
 async def rebuild(daemon: ProjectionDaemon) -> None:
     await daemon.rebuild(ActiveProject)
+
+
+async def rebuild_beside(daemon: ProjectionDaemon) -> None:
+    await daemon.rebuild(ActiveProject, swap=True)
 
 
 async def rebuild_by_two(daemon: ProjectionDaemon) -> None:
@@ -214,19 +246,18 @@ ENTRIES = [
         projecting(catch_up, wiped=True),
         "pages of 500, as many a commit as there are",
     ),
-    Entry("rebuild", NAME, projecting(rebuild, wiped=False), "wiping included"),
+    Entry("rebuild", NAME, projecting(rebuild), "wiping included"),
     Entry(
         "rebuild",
         "flowstore, garbage sought rarely",
-        projecting(collecting_rarely(rebuild), wiped=False),
+        projecting(collecting_rarely(rebuild)),
         "gc.set_threshold(10_000, 10, 10): what a process of its own may do",
     ),
-    Entry(
-        "rebuild",
-        "flowstore, two processes",
-        projecting(rebuild_by_two, wiped=False),
-        "beside the view that serves; their start included",
-    ),
+    Entry("rebuild", BESIDE, projecting(rebuild_beside), BESIDE_REMARK),
+    Entry("rebuild", BY_TWO, projecting(rebuild_by_two), BY_TWO_REMARK),
+    Entry("rebuild, long", NAME, projecting(rebuild, times=10), "wiping included"),
+    Entry("rebuild, long", BESIDE, projecting(rebuild_beside, times=10), BESIDE_REMARK),
+    Entry("rebuild, long", BY_TWO, projecting(rebuild_by_two, times=10), BY_TWO_REMARK),
     Entry(
         "continuous",
         NAME,

@@ -60,6 +60,8 @@ WORKLOADS = {
     "start": "Start a program",
 }
 LATENCY, FLAT = "latency", "flat"
+LONG = "rebuild, long"
+LONG_TITLE = "Rebuild a history of ten times the length"
 WARM_UP = 1
 DATABASE = "flowstore_bench"
 EVENTS, STREAMS = 200_000, 2_000
@@ -84,7 +86,7 @@ def _bytecode_kept() -> Generator[None]:
 async def _run(arguments: argparse.Namespace) -> None:
     entries, latencies, skipped = load_peers()
     sizes = QUICK if arguments.quick else Sizes.of(arguments.events, arguments.streams)
-    wanted = arguments.only or [*WORKLOADS, LATENCY, FLAT]
+    wanted = arguments.only or [*WORKLOADS, LATENCY, FLAT, *([LONG] if arguments.long else [])]
     outcomes: list[Outcome] = []
     late: list[LatencyResult] = []
     flat: list[Flat] = []
@@ -93,18 +95,24 @@ async def _run(arguments: argparse.Namespace) -> None:
         dsn = await stack.enter_async_context(_own_database(server))
         notes = await _notes(dsn, sizes)
         bench = Bench(dsn, sizes, arguments.emmett)
-        for key in (key for key in WORKLOADS if key in wanted):
+
+        async def measured(key: str) -> None:
             outcome, missing = await _measure(key, entries, bench, arguments.rounds)
-            skipped += missing
+            skipped.extend(missing)
             outcomes.append(outcome)
             notes["resident, MiB"][key] = resident() >> 20
             print(f"\n{told(outcome)}", flush=True)
+
+        for key in (key for key in WORKLOADS if key in wanted):
+            await measured(key)
         if LATENCY in wanted:
             late = await measure_latency(latencies, bench, arguments.rounds)
             print(f"\n{told_latency(late)}", flush=True)
         if FLAT in wanted:
             flat = await measure_flat(bench, arguments.rounds, long=arguments.long)
             print(f"\n{told_flat(flat)}", flush=True)
+        if LONG in wanted:
+            await measured(LONG)
     print("", *dict.fromkeys(skipped), told_machine(notes), sep="\n")
     write(document(outcomes, late, flat, list(dict.fromkeys(skipped)), notes), arguments)
 
@@ -131,7 +139,8 @@ async def _measure(
             await _check_documents(entry, job, bench)
             _check_rows(entry, job, _rows(bench, job) - rows[entry], rounds)
     remarks = {entry.name: _remark(entry, job, results[0].count) for entry, job in jobs.items()}
-    return Outcome(key, WORKLOADS[key], results[0].name, results, remarks), skipped
+    title = WORKLOADS.get(key, LONG_TITLE)
+    return Outcome(key, title, results[0].name, results, remarks), skipped
 
 
 def _case(entry: Entry, job: Job) -> Case:
@@ -176,7 +185,7 @@ async def _check_documents(entry: Entry, job: Job, bench: Bench) -> None:
     if job.documents is None:
         return
     found = await job.documents()
-    wanted = folded(bench.facts(job.count))
+    wanted = folded(bench.facts(job.count) if job.facts is None else job.facts())
     if found.keys() != wanted.keys() or any(found[each] != wanted[each] for each in wanted):
         raise RuntimeError(f"{entry.name} made other documents in {entry.workload!r}")
 
@@ -247,8 +256,8 @@ def _arguments() -> argparse.Namespace:
     add("--quick", action="store_true", help="few events: only shows that it works")
     add("--events", type=int, default=EVENTS, help=f"in the history; {EVENTS:,} by default")
     add("--streams", type=int, default=STREAMS, help=f"that they are in; {STREAMS:,} by default")
-    add("--long", action="store_true", help="catch up ten times the history too")
-    add("--only", nargs="+", choices=[*WORKLOADS, LATENCY, FLAT], help="some workloads")
+    add("--long", action="store_true", help="catch up and rebuild ten times the history")
+    add("--only", nargs="+", choices=[*WORKLOADS, LATENCY, FLAT, LONG], help="some workloads")
     add("--rounds", type=int, default=LEAST_ROUNDS, help="at least 5")
     add("--dsn", help="a server to use instead of an embedded one")
     add("--emmett", type=Path, metavar="FOLDER", help="where npm may install Emmett; else without")

@@ -103,3 +103,26 @@ def test_length_and_shape_are_compared_with_the_usual_history(aims):
     assert by_name["a history of ten times the length"](found) == pytest.approx(0.9)
     assert by_name["a stream for every two events"](found) == pytest.approx(0.6)
     assert by_name["most memory held, catching up"](found) == 70
+
+
+def test_two_processes_stand_beside_one_in_place_and_one_that_does_the_same(aims, report):
+    def result(name, seconds):
+        return {"name": name, "count": 10, "seconds": seconds}
+
+    def found(key):
+        workload = {
+            "key": key,
+            "results": [
+                result("flowstore", [3.0, 4.0]),
+                result("flowstore, beside the view", [6.0, 8.0]),
+                result("flowstore, two processes", [2.0, 2.0]),
+            ],
+        }
+        of = {**report, "workloads": [workload], "latency": [], "flat": []}
+        return [(aim.told, aim.find(of)) for aim in aims.AIMS if aim.find(of) is not None]
+
+    usual, long = found("rebuild"), found("rebuild, long")
+    assert usual == [("rebuild by two processes", value) for value in (1.75, 3.5)]
+    assert long == [
+        ("rebuild of ten times the length by two processes", value) for value in (1.75, 3.5)
+    ]

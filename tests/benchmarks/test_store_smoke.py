@@ -125,6 +125,22 @@ def test_charts_and_page_are_drawn_of_the_report(report):
         assert all(f"| {result['name']} |" in page for result in workload["results"])
 
 
+def test_a_long_history_is_caught_up_and_rebuilt_where_asked_for(tmp_path, pg_dsn):
+    target = tmp_path / "long.json"
+    options = ("--quick", "--long", "--only", "flat", "rebuild, long", "--json", str(target))
+    run("benchmarks/store.py", "--dsn", pg_dsn, *options)
+    document = json.loads(target.read_text(encoding="utf-8"))
+    usual, *_, long = [each["result"]["count"] for each in document["flat"]]
+    assert long == 10 * usual
+    (workload,) = document["workloads"]
+    names = ["flowstore", "flowstore, beside the view", "flowstore, two processes"]
+    assert [result["name"] for result in workload["results"]] == names
+    assert all(result["count"] == long for result in workload["results"])
+    run("benchmarks/draw.py", str(target))
+    told = target.with_suffix(".md").read_text(encoding="utf-8")
+    assert told.count("| rebuild of ten times the length by two processes |") == 2
+
+
 def test_the_report_names_the_server_and_what_makes_it_fast(report):
     _, document, _ = report
     server = document["notes"]["server"]
