@@ -38,18 +38,6 @@ where
     and (%s::text[] is null or e.type = any (%s::text[]))
     and (%s or not e.archived) and not e.skipped
 order by e.sequence"""
-# The same of one part of the streams.
-_PART_PAGE: Final = """
-with page as materialized (
-    select {schema}.page_end(%s, %s, %s::text[], %s, %s, %s, %s, %s) as ceiling
-)
-select {event_columns}, (select p.ceiling from page p) from {schema}.events e
-where
-    e.sequence > %s and e.sequence <= (select p.ceiling from page p)
-    and (%s::text[] is null or e.type = any (%s::text[]))
-    and (%s or not e.archived) and not e.skipped
-    and {schema}.stream_part(e.stream_id, %s) = %s
-order by e.sequence"""
 _LOOK: Final = """
 select {event_columns}, e.safe, e.ready, e.ceiling
 from {schema}.look(%s, %s, %s, %s::text[], %s, %s, %s) e
@@ -172,26 +160,6 @@ class Feed:
             self._engine.sql.statement(_PAGE),
             *(floor, mark, names, include_archived, limit, max_bytes),
             *(floor, names, names, include_archived),
-        )
-        return self._page(floor, mark, rows)
-
-    async def fetch_part_page(
-        self,
-        part: Part,
-        floor: int,
-        mark: int,
-        *,
-        types: Sequence[type],
-        limit: int,
-        max_bytes: int,
-        include_archived: bool,
-    ) -> EventPage:
-        """Read and decode a page as `fetch_page` does, of the events of one part of the streams."""
-        names = self._stored_names(tuple(types)) if types else None
-        rows = await self._rows(
-            self._engine.sql.statement(_PART_PAGE),
-            *(floor, mark, names, include_archived, limit, max_bytes, part.number, part.of),
-            *(floor, names, names, include_archived, part.of, part.number),
         )
         return self._page(floor, mark, rows)
 
