@@ -1,7 +1,7 @@
 """Rebuilding: in place, beside the view that serves and then instead of it, and inline ones."""
 
 import logging
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Final
@@ -21,7 +21,7 @@ from flowstore.daemon._settings import DaemonSettings
 from flowstore.daemon._shard import Shard, ShardStoppedError
 from flowstore.daemon._sharing import SharedPages
 from flowstore.daemon._status import ShardStatus, StatusBoard
-from flowstore.daemon._workers import WorkerError, fill_by_workers, hired
+from flowstore.daemon._workers import WorkerError, fill_by_workers
 from flowstore.errors import DatabaseError, ProgressConflictError, RebuildError
 from flowstore.events import EventBatch, group_by_stream_id
 from flowstore.projections import IProjection, Registration
@@ -128,11 +128,8 @@ class Rebuilder:
         registration = shard.registration
         async with self._turn(shard.name):
             with self._telling(shard.name, 0) as running, _told(shard.name):
-                async with (
-                    hired(workers) as processes,
-                    self._shadow(registration.projection, running) as shadow,
-                ):
-                    await self._come_near(shadow, running, processes)
+                async with self._shadow(registration.projection, running) as shadow:
+                    await self._come_near(shadow, running, workers)
                     async with self._starter.aside(shard):
                         ceiling = max(await self._store.highest_sequence(), await shard.look_up())
                         await self._filling.fill(shadow, running, ceiling)
@@ -166,11 +163,8 @@ class Rebuilder:
         async with self._turn(registration.shard):
             with self._telling(registration.shard, 0) as running, _told(registration.shard):
                 try:
-                    async with (
-                        hired(workers) as processes,
-                        self._shadow(projection, running) as shadow,
-                    ):
-                        await self._come_near(shadow, running, processes)
+                    async with self._shadow(projection, running) as shadow:
+                        await self._come_near(shadow, running, workers)
                         await self._finish_inline(projection, shadow, running)
                 except NoShadowError as refusal:
                     if workers > 1:
@@ -253,13 +247,11 @@ class Rebuilder:
         running.estimate = Estimate(place, place, trio.current_time())
         running.progress = place
 
-    async def _come_near(
-        self, shadow: Shadow, running: Running, processes: Sequence[trio.Process]
-    ) -> None:
+    async def _come_near(self, shadow: Shadow, running: Running, workers: int) -> None:
         """Apply what is there, and what has come meanwhile, until little is left."""
-        if processes:
+        if workers > 1:
             ceiling = await self._store.highest_sequence()
-            await fill_by_workers(self._filling, shadow, running, ceiling, processes)
+            await fill_by_workers(self._filling, shadow, running, ceiling, workers)
         for _ in range(_ROUNDS):
             ceiling = await self._store.highest_sequence()
             left = ceiling - running.progress

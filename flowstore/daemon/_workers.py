@@ -10,8 +10,8 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
@@ -28,7 +28,7 @@ from flowstore.errors import FlowstoreError, ProgressConflictError, RebuildError
 from flowstore.projections import IProjection, shard_name, why_not_split
 from flowstore.store import Shadow, ShadowPart
 
-__all__ = ["WorkerError", "check_split", "check_workers", "fill_by_workers", "hired"]
+__all__ = ["WorkerError", "check_split", "check_workers", "fill_by_workers"]
 
 _MODULE: Final = "flowstore.daemon._start_worker"
 
@@ -59,31 +59,10 @@ def check_split(projection: IProjection, workers: int) -> None:
         raise RebuildError(shard_name(projection), None, _unsplit(workers, reason))
 
 
-@asynccontextmanager
-async def hired(count: int) -> AsyncGenerator[Sequence[trio.Process]]:
-    """Start so many worker processes, or none instead of one, for the block; it ends them.
-
-    What takes them longest is to import what they will need, and that needs no errand.
-    """
-    processes: list[trio.Process] = []
-    try:
-        while len(processes) < count > 1:
-            processes.append(await _start())
-        yield processes
-    finally:
-        with trio.CancelScope(shield=True):
-            for process in processes:
-                await _end(process)
-
-
 async def fill_by_workers(
-    filling: Filling,
-    shadow: Shadow,
-    running: Running,
-    ceiling: int,
-    processes: Sequence[trio.Process],
+    filling: Filling, shadow: Shadow, running: Running, ceiling: int, workers: int
 ) -> None:
-    """Bring an empty shadow to a ceiling, by processes that have been started; it ends them.
+    """Bring an empty shadow to a ceiling, by so many processes.
 
     Raises:
         EventFailedError: an event can't be applied, and is not to be set aside.
@@ -96,13 +75,13 @@ async def fill_by_workers(
     if floor >= ceiling:
         return
     patience = filling.patience(running)
-    opening = partial(rebuilding.open_parts, shadow, len(processes), floor)
+    opening = partial(rebuilding.open_parts, shadow, workers, floor)
     parts = await patience.attempt("sharing out a rebuild", opening)
     crew = _Crew(filling, shadow, running, ceiling, parts)
     try:
         async with trio.open_nursery() as nursery:
-            for process, part, errand in zip(processes, parts, crew.errands(), strict=True):
-                nursery.start_soon(crew.employ, process, part, errand)
+            for part, errand in zip(parts, crew.errands(), strict=True):
+                nursery.start_soon(crew.employ, part, errand)
     except ExceptionGroup as group:
         failure = _first(group)
         raise failure from failure.__cause__
@@ -146,20 +125,23 @@ class _Crew:
         refused.__cause__ = cause
         return refused
 
-    async def employ(self, process: trio.Process, part: ShadowPart, errand: bytes) -> None:
+    async def employ(self, part: ShadowPart, errand: bytes) -> None:
         """Have a process do an errand; it is ended when this ends, however that is."""
+        process = await _start()
         assert process.stdin is not None  # noqa: S101  asked for
         assert process.stdout is not None  # noqa: S101  as above
         try:
-            with suppress(trio.BrokenResourceError):  # it has ended, which the other pipe tells
-                await process.stdin.send_all(frame(errand))
-            while not isinstance(news := await _next(process.stdout), Done):
-                if news is None:
-                    raise WorkerError(await _ending(process))
-                self._note(part, news)
+            async with process.stdin, process.stdout:
+                with suppress(trio.BrokenResourceError):  # it has ended, which the other pipe tells
+                    await process.stdin.send_all(frame(errand))
+                while not isinstance(news := await _next(process.stdout), Done):
+                    if news is None:
+                        raise WorkerError(await _ending(process))
+                    self._note(part, news)
         finally:
             with trio.CancelScope(shield=True):
-                await _end(process)
+                process.kill()
+                await process.wait()
 
     def _note(self, part: ShadowPart, news: News) -> None:
         if isinstance(news, Failed):
@@ -206,14 +188,6 @@ async def _start() -> trio.Process:
         env={**os.environ, "PYTHONPATH": _path()},
         start_new_session=True,
     )
-
-
-async def _end(process: trio.Process) -> None:
-    process.kill()
-    await process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            await pipe.aclose()
 
 
 def _path() -> str:

@@ -208,10 +208,8 @@ async def test_archived_events_are_read_where_the_options_say(store, include_arc
         return found
 
     rebuilding, most = store.rebuilding, 10_000
-    whole = Part(0, 1)
-    assert wanted == await read(
-        lambda floor: rebuilding.fetch_page(projection, whole, floor, 6, max_bytes=most)
-    )
+    whole = rebuilding.part_pages(projection, Part(0, 1), max_bytes=most)
+    assert wanted == await read(lambda floor: whole.fetch(floor, 6))
     async with rebuilding.holding_appends(projection, None, 0) as held:
         assert wanted == await read(lambda floor: held.fetch_page(floor, 6, max_bytes=most))
 
