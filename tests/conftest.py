@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import trio
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -25,8 +25,9 @@ PREPARED = {"max_prepared_transactions": 20}
 """Off by default, and then nothing tells what a prepared append does to the high-water mark."""
 
 # A busy machine is slow, and no test fails for it.
-settings.register_profile("untimed", settings(), deadline=None)
-settings.register_profile("soak", max_examples=1000, deadline=None)
+UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("untimed", settings(), **UNTIMED)
+settings.register_profile("soak", max_examples=1000, **UNTIMED)
 settings.load_profile("untimed")
 
 

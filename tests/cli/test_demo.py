@@ -46,28 +46,29 @@ class Demo:
 
     def run(self, *arguments):
         process = self.start(*arguments)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)
         return subprocess.CompletedProcess(process.args, process.returncode, out, unwarned(err))
 
-    def events(self):
-        """Count the events in the store: 0 also while there is no store."""
-        with psycopg.connect(self.dsn) as connection:
-            table = sql.Identifier(self.schema, "events")
-            try:
-                return connection.execute(
-                    sql.SQL("select count(*) from {}").format(table)
-                ).fetchone()[0]
-            except psycopg.errors.UndefinedTable:
-                return 0
+    def holds(self, connection):
+        """Keep others from appending; tell whether there are events. Nobody does where no store is."""
+        table = sql.Identifier(self.schema, "events")
+        try:
+            connection.execute(sql.SQL("lock table {} in share row exclusive mode").format(table))
+        except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedTable):
+            return False
+        count = sql.SQL("select count(*) from {}").format(table)
+        return connection.execute(count).fetchone()[0] > 0
 
     def stop_midway(self, number, *arguments):
-        """Send a signal once some events are in the store, and wait for the end."""
+        """Send a signal once some events are in the store, before more are, and wait for the end."""
         process = self.start(*arguments)
-        while not self.events():
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.01)
-        process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        with psycopg.connect(self.dsn) as connection:
+            while not self.holds(connection):
+                connection.rollback()
+                assert process.poll() is None, process.stderr.read()
+                time.sleep(0.01)
+            process.send_signal(number)
+            _, err = process.communicate(timeout=300)
         return process.returncode, unwarned(err)
 
 
@@ -154,7 +155,7 @@ def test_a_run_that_was_killed_ends_right_when_it_is_started_again(demo):
 def test_two_runs_at_once_publish_every_event_once(demo, exported):
     assert demo.run(exported[1]).returncode == 0
     both = [demo.start(exported[0]) for _ in range(2)]
-    endings = [process.communicate(timeout=120) for process in both]
+    endings = [process.communicate(timeout=300) for process in both]
     # Of two owners of the projection one may have to give way; the events are there once.
     assert any(process.returncode == 0 for process in both), endings
     done = demo.run(exported[0])

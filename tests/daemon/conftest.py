@@ -12,7 +12,7 @@ from flowstore.events import in_sequence
 from flowstore.projections import AsyncOptions
 from flowstore.store import StoreOptions
 
-PATIENCE = 20
+PATIENCE = 60
 """Seconds after which something that a test waits for isn't going to happen."""
 
 

@@ -17,7 +17,7 @@ from tests.daemon.totals import (
     totals,
 )
 
-PATIENCE = 20
+PATIENCE = 60
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ async def append(store, *events, stream_id=None):
 async def read(store, **options):
     """Collect the pages of a source that ends."""
     pages = []
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         await run(event_source(store, **options), ActionBlock(pages.append))
     return pages
 
@@ -78,7 +78,7 @@ async def test_without_following_it_ends_at_the_mark_of_the_start(store):
         seen.append(page.ceiling)
         await append(store, Counted())
 
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         source = event_source(store, follow=False, page_size=1)
         await run(source, ActionBlock(note_and_append, bounded_capacity=1))
     assert seen == [1, 2, 3]
@@ -128,7 +128,7 @@ async def test_a_following_source_ends_when_it_is_completed(store):
     await append(store, *[Counted()] * 3)
     arrived = trio.Event()
     source = event_source(store)
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with Network() as network:
             source.link_to(ActionBlock(lambda _: arrived.set()))
             network.add(source)
@@ -148,7 +148,7 @@ async def test_a_source_that_is_full_ends_when_it_is_completed(store):
         first.set()
         await opened.wait()
 
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with Network() as network:
             source.link_to(ActionBlock(take, bounded_capacity=1))
             network.add(source)

@@ -113,7 +113,7 @@ async def test_an_append_that_rolls_back_holds_nothing(store, recorder, table, p
         await daemon.start_all()
         await append(store)
         await other.rollback()
-        await daemon.wait_for_non_stale_results(timeout=10)
+        await daemon.wait_for_non_stale_results(timeout=60)
     assert await table.sequences(store) == [2]
 
 
@@ -125,7 +125,7 @@ async def test_appends_of_another_process_arrive(
     async with store.build_projection_daemon(settings) as daemon:
         await daemon.start_all()
         await trio.run_process([sys.executable, "-c", APPEND, pg_dsn, schema, "5"])
-        await daemon.wait_for_non_stale_results(timeout=10)
+        await daemon.wait_for_non_stale_results(timeout=60)
     assert await table.sequences(store) == [1, 2, 3, 4, 5]
 
 
@@ -135,7 +135,7 @@ async def test_with_notifications_a_foreign_append_does_not_wait_for_a_poll(
     settings = DaemonSettings(slow_polling_time=600, fast_polling_time=600)
     async with store.build_projection_daemon(settings) as daemon, opening() as elsewhere:
         await daemon.start_all()
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await append(store)
             await daemon.wait_for("recorder", 1)
             await append(elsewhere)
@@ -150,7 +150,7 @@ async def test_without_notifications_a_silent_append_arrives_by_polling(
         await daemon.start_all()
         async with open_append(pg_dsn, schema) as other:
             await other.commit()
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await daemon.wait_for("recorder", 1)
 
 
@@ -174,7 +174,7 @@ async def test_a_daemon_whose_connections_are_ended_goes_on_by_itself(
             with psycopg.connect(pg_dsn, autocommit=True) as foreign:
                 foreign.execute(insertion(schema))
             assert terminate_backends(pg_dsn) > 0
-            with trio.fail_after(15):
+            with trio.fail_after(60):
                 await daemon.wait_for("recorder", number)
         status = await until(daemon, lambda status: status.reason == "")
         assert (status.state, status.error) == ("running", None)
@@ -191,7 +191,7 @@ async def test_a_connection_ended_inside_apply_is_no_poison(store, recorder, tab
     await append(store, 3)
     async with store.build_projection_daemon() as daemon:
         await daemon.start_all()
-        await daemon.wait_for_non_stale_results(timeout=15)
+        await daemon.wait_for_non_stale_results(timeout=60)
     assert await table.sequences(store) == [1, 2, 3]
     assert await store.dead_letters() == []
 
@@ -211,7 +211,7 @@ async def test_a_connection_ended_while_it_looks_for_the_mark_ends_nothing(
             other.execute(f"lock table {schema}.events in access exclusive mode")
             await daemon.start_all()
             ended = []
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 while len(ended) < 2:
                     for (pid,) in watching.execute(blocked, (ended,)).fetchall():
                         watching.execute("select pg_terminate_backend(%s)", (pid,))
@@ -219,7 +219,7 @@ async def test_a_connection_ended_while_it_looks_for_the_mark_ends_nothing(
                     await trio.sleep(0.01)
             status = await until(daemon, lambda status: status.state == "running")
             assert "looking for the high-water mark" in status.reason
-        await daemon.wait_for_non_stale_results(timeout=10)
+        await daemon.wait_for_non_stale_results(timeout=60)
         await until(daemon, lambda status: status.reason == "")
     assert await table.sequences(store) == [1]
 
@@ -243,6 +243,6 @@ async def test_a_status_says_that_the_database_fails(store, recorder, schema, un
         assert (status.state, status.progress, status.lag) == ("running", 0, 1)
         async with store.connection() as connection:
             await connection.execute(f"drop trigger refuse on {schema}.seen")
-        await daemon.wait_for_non_stale_results(timeout=10)
+        await daemon.wait_for_non_stale_results(timeout=60)
         await until(daemon, lambda status: status.reason == "")
     assert await store.dead_letters() == []

@@ -55,7 +55,7 @@ async def store_by_hand(store, schema, type_name, data):
 async def run_to_the_end(store):
     async with store.build_projection_daemon() as daemon:
         await daemon.start_all()
-        await daemon.wait_for_non_stale_results(timeout=10)
+        await daemon.wait_for_non_stale_results(timeout=60)
         return daemon.statuses()
 
 

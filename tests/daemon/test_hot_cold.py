@@ -13,8 +13,8 @@ from flowstore.daemon import DaemonSettings
 from flowstore.postgres import Connection
 
 HOT_COLD = DaemonSettings(mode="hot_cold", lease_time=2.0)
-SOON = 3
-"""Seconds in which another daemon has taken over."""
+SOON = 60
+"""Seconds in which another daemon has taken over, on however busy a machine."""
 
 
 @attrs.frozen
@@ -40,7 +40,7 @@ async def pair(store):
             await stack.enter_async_context(store.build_projection_daemon(HOT_COLD))
             for _ in range(2)
         ]
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await hot.start_all()
             await cold.start_all()
         yield hot, cold
@@ -61,7 +61,7 @@ async def end_owner(store, schema):
         query = sql.SQL("select pg_terminate_backend(pid), pid from {} where shard = %s").format(
             sql.Identifier(schema, "shard_owners")
         )
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             async with store.connection() as connection:
                 while True:
                     cursor = await connection.execute(query, (shard,))
@@ -77,7 +77,7 @@ async def end_owner(store, schema):
 async def test_one_of_two_daemons_runs_a_shard_and_the_other_says_so(store, recorder, table):
     async with pair(store) as (hot, cold):
         await append(store, 3)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await hot.wait_for("recorder", 3)
         assert status(hot).state == "running"
         assert (status(cold).state, status(cold).error) == ("starting", None)
@@ -90,8 +90,8 @@ async def test_one_of_two_daemons_runs_a_shard_and_the_other_says_so(store, reco
 async def test_results_are_waited_for_from_a_cold_daemon(store, recorder):
     async with pair(store) as (_, cold):
         await append(store, 3)
-        await cold.wait_for_non_stale_results(timeout=10)
-        with trio.fail_after(10):
+        await cold.wait_for_non_stale_results(timeout=60)
+        with trio.fail_after(60):
             await cold.wait_for("recorder", 3)
         assert status(cold).state == "starting"
         assert status(cold).progress == 3
@@ -107,12 +107,12 @@ async def test_a_cold_daemon_shows_how_far_the_hot_one_is(store, recorder, until
 async def test_a_shard_that_is_stopped_is_taken_over(store, recorder, table, until, way):
     async with pair(store) as (hot, cold):
         await append(store, 2)
-        await cold.wait_for_non_stale_results(timeout=10)
+        await cold.wait_for_non_stale_results(timeout=60)
         await (hot.stop("recorder") if way == "stop" else hot.stop_all())
         await until_running(cold, until)
         assert status(hot).state == "stopped"
         await append(store, 2)
-        await hot.wait_for_non_stale_results(timeout=10)
+        await hot.wait_for_non_stale_results(timeout=60)
     assert await table.sequences(store) == [1, 2, 3, 4]
 
 
@@ -124,7 +124,7 @@ async def test_a_daemon_that_is_left_is_followed(store, recorder, table, until):
             assert status(cold).state == "starting"
         await until_running(cold, until)
         await append(store, 2)
-        await cold.wait_for_non_stale_results(timeout=10)
+        await cold.wait_for_non_stale_results(timeout=60)
     assert await table.sequences(store) == [1, 2]
 
 
@@ -147,7 +147,7 @@ async def test_each_shard_has_an_owner_of_its_own(store, recorder, make_recorder
         assert status(hot).state == "running"
         assert status(cold).state == "starting"
         await append(store, 3)
-        await hot.wait_for_non_stale_results(timeout=10)
+        await hot.wait_for_non_stale_results(timeout=60)
     assert await table.sequences(store) == [1, 2, 3]
     assert await table.sequences(store, "other") == [1, 2, 3]
 
@@ -187,12 +187,12 @@ async def test_a_lost_lease_connection_stops_the_shard_until_it_has_a_lease_agai
     async with store.build_projection_daemon(HOT_COLD) as daemon:
         await daemon.start_all()
         await append(store, 2)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await entered.wait()
         before = await end_owner()
         with trio.fail_after(SOON):
             await cancelled.wait()
-        await daemon.wait_for_non_stale_results(timeout=10)
+        await daemon.wait_for_non_stale_results(timeout=60)
         assert status(daemon).state == "running"
         assert await end_owner() != before
     assert await table.sequences(store) == [1, 2]
@@ -205,9 +205,9 @@ async def test_a_lost_lease_connection_lets_another_daemon_take_over(
         for count in range(1, 4):
             await end_owner()
             await append(store, 2)
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 await daemons[0].wait_for("recorder", 2 * count)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while sorted(status(each).state for each in daemons) != ["running", "starting"]:  # noqa: ASYNC110 - states of two daemons
                 await trio.sleep(0.05)
     assert await table.sequences(store) == [1, 2, 3, 4, 5, 6]
@@ -265,9 +265,9 @@ async def test_an_owner_is_ended_by_its_number_and_the_time_of_its_start(store, 
 async def test_a_rewind_by_the_cold_daemon_reaches_an_idle_owner(store, recorder, table):
     async with pair(store) as (hot, cold):
         await append(store, 3)
-        await cold.wait_for_non_stale_results(timeout=10)
+        await cold.wait_for_non_stale_results(timeout=60)
         await cold.rewind("recorder", 1)
-        with trio.fail_after(15):
+        with trio.fail_after(60):
             while await table.sequences(store) != [1, 2, 3, 2, 3]:  # noqa: ASYNC110 - of rows
                 await trio.sleep(0.05)
         assert "failed" not in {status(hot).state, status(cold).state}
@@ -276,11 +276,11 @@ async def test_a_rewind_by_the_cold_daemon_reaches_an_idle_owner(store, recorder
 async def test_a_rebuild_by_the_cold_daemon_takes_the_shard_over(store, recorder, table):
     async with pair(store) as (hot, cold):
         await append(store, 3)
-        await cold.wait_for_non_stale_results(timeout=10)
+        await cold.wait_for_non_stale_results(timeout=60)
         with trio.fail_after(20):
             await cold.rebuild("recorder")
         await append(store, 2)
-        await hot.wait_for_non_stale_results(timeout=10)
+        await hot.wait_for_non_stale_results(timeout=60)
         assert "failed" not in {status(hot).state, status(cold).state}
     assert await table.sequences(store) == [1, 2, 3, 4, 5]
 
@@ -294,7 +294,7 @@ async def test_a_paused_shard_is_taken_over_by_nobody(store, recorder, table, un
         assert (status(hot).state, status(cold).state) == ("paused", "starting")
         assert await table.sequences(store) == []
         await hot.start("recorder")
-        await cold.wait_for_non_stale_results(timeout=10)
+        await cold.wait_for_non_stale_results(timeout=60)
     assert await table.sequences(store) == [1, 2]
 
 

@@ -25,7 +25,7 @@ from flowstore.store.memory._sessions import MemoryUnit
 from flowstore.testing import MemoryStore
 
 STREAMS = [UUID(int=number) for number in range(1, 4)]
-PATIENCE = 30
+PATIENCE = 60
 
 
 @attrs.frozen

@@ -44,7 +44,7 @@ async def publish(store, count):
                 session.events.append(UUID(int=stream), Counted(number))
                 await session.save_changes()
 
-async def main(dsn, schema, count):
+async def main(dsn, schema, count, is_killed):
     options = StoreOptions(schema=schema)
     options.projections.aggregate_streams_with(
         Total, async_options=AsyncOptions(page_size=5)
@@ -52,6 +52,8 @@ async def main(dsn, schema, count):
     async with open_store(dsn, options) as store, store.build_projection_daemon() as daemon:
         await daemon.start_all()
         await publish(store, count)
+        if is_killed:  # however fast it is
+            await trio.sleep_forever()
         await daemon.wait_for_non_stale_results()
         async with store.session() as session:
             for total in await session.query(Total, "true order by id"):
@@ -59,13 +61,15 @@ async def main(dsn, schema, count):
 
 # The tests' server is told to forget, which a daemon warns of.
 logging.getLogger("flowstore.daemon").setLevel(logging.ERROR)
-trio.run(main, sys.argv[1], sys.argv[2], int(sys.argv[3]))
+trio.run(main, sys.argv[1], sys.argv[2], int(sys.argv[3]), "killed" in sys.argv[4:])
 '''
 STREAMS, EVENTS = 7, 420
+PATIENCE = 300
+"""Seconds, on however busy a machine."""
 
 
-def start(dsn, schema):
-    command = [sys.executable, "-c", WORKER, dsn, schema, str(EVENTS)]
+def start(dsn, schema, *more, count=EVENTS):
+    command = [sys.executable, "-c", WORKER, dsn, schema, str(count), *more]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -82,8 +86,8 @@ def progress(dsn, schema):
 
 def kill_beyond(place, dsn, schema):
     """Start a worker and kill it once its projection has come beyond a place."""
-    process = start(dsn, schema)
-    deadline = time.monotonic() + 30
+    process = start(dsn, schema, "killed", count=place + 150)
+    deadline = time.monotonic() + PATIENCE
     try:
         while progress(dsn, schema) <= place:
             assert process.poll() is None, process.communicate()
@@ -100,7 +104,7 @@ def test_a_killed_process_started_again_ends_with_the_same_documents(dsn):
         kill_beyond(place, dsn, "killed")
         assert progress(dsn, "killed") < EVENTS
     process = start(dsn, "killed")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err) == (0, "")
     expected = [list(range(stream, EVENTS, STREAMS)) for stream in range(STREAMS)]
     assert out.splitlines() == [f"{n} {sum(seen)} {seen}" for n, seen in enumerate(expected)]

@@ -16,7 +16,7 @@ from flowstore.projections import AsyncOptions
 from flowstore.store import Shadow
 from tests.daemon.totals import POISON, STREAMS, Counted, Total
 
-PATIENCE = 30
+PATIENCE = 60
 QUICK = DaemonSettings(retry_time=0.001)
 
 

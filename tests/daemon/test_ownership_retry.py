@@ -78,7 +78,7 @@ async def letter(store, texts):
     await say(store, "abc")
     async with store.build_projection_daemon() as daemon:
         await daemon.start_all()
-        await daemon.wait_for_non_stale_results(10)
+        await daemon.wait_for_non_stale_results(60)
     (letter,) = await store.dead_letters()
     assert await text_of(store) == "ac"
     texts.broken = False
@@ -91,17 +91,17 @@ async def test_a_page_that_was_loaded_before_the_retry_is_applied_again(store, t
     async with store.build_projection_daemon() as daemon:
         await daemon.start_all()
         await say(store, "d")
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await texts.loaded.wait()
         await store.retry_dead_letter(letter)
         assert await text_of(store) == "acb"
         texts.opened.set()
-        await daemon.wait_for_non_stale_results(10)
+        await daemon.wait_for_non_stale_results(60)
         assert await text_of(store) == "acbd"
         assert texts.applied == ["d", "b", "d"]
         assert daemon.statuses()[0].state == "running"
         await say(store, "e")
-        await daemon.wait_for_non_stale_results(10)
+        await daemon.wait_for_non_stale_results(60)
     assert await text_of(store) == "acbde"
     assert texts.applied == ["d", "b", "d", "e"]
     assert await store.dead_letters() == []
@@ -112,16 +112,16 @@ async def test_a_retry_that_was_begun_before_a_page_sees_it_wait(store, texts, l
     async with store.build_projection_daemon() as daemon, trio.open_nursery() as nursery:
         await daemon.start_all()
         nursery.start_soon(store.retry_dead_letter, letter)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await texts.loaded.wait()
         await say(store, "d")
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while texts.applied != ["b", "d"]:  # noqa: ASYNC110 - the projection tells no event
                 await trio.sleep(0.01)
         await trio.testing.wait_all_tasks_blocked(0.05)
         assert await text_of(store) == "ac"  # the page waits for the retry
         texts.opened.set()
-        await daemon.wait_for_non_stale_results(10)
+        await daemon.wait_for_non_stale_results(60)
     assert await text_of(store) == "acbd"
     assert texts.applied == ["b", "d", "d"]
 
@@ -130,10 +130,10 @@ async def test_a_retry_after_the_page_adds_to_it(store, texts, letter):
     async with store.build_projection_daemon() as daemon:
         await daemon.start_all()
         await say(store, "d")
-        await daemon.wait_for_non_stale_results(10)
+        await daemon.wait_for_non_stale_results(60)
         await store.retry_dead_letter(letter)
         await say(store, "e")
-        await daemon.wait_for_non_stale_results(10)
+        await daemon.wait_for_non_stale_results(60)
     assert await text_of(store) == "acdbe"
 
 
@@ -143,7 +143,7 @@ async def test_a_sink_without_a_daemon_applies_its_page_again_too(store, texts, 
     source = event_source(store, floor=texts, follow=False)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run, source, group_by_stream(), projection_sink(store, texts))
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await texts.loaded.wait()
         await store.retry_dead_letter(letter)
         texts.opened.set()
@@ -166,11 +166,11 @@ async def test_an_event_is_set_aside_while_another_letter_is_retried(store, text
     async with store.build_projection_daemon() as daemon:
         await daemon.start_all()
         await say(store, "x")
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await failed.wait()
         await store.retry_dead_letter(letter)
         opened.set()
-        await daemon.wait_for_non_stale_results(10)
+        await daemon.wait_for_non_stale_results(60)
         assert daemon.statuses()[0].state == "running"
     assert await text_of(store) == "acb"
     assert [each.sequence for each in await store.dead_letters()] == [4]

@@ -31,7 +31,7 @@ async def append(store, *events, stream_id=None):
 async def run_to_the_end(store):
     async with store.build_projection_daemon() as daemon:
         await daemon.start_all()
-        await daemon.wait_for_non_stale_results(timeout=10)
+        await daemon.wait_for_non_stale_results(timeout=60)
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 3, 5, 6, 7])
@@ -219,7 +219,7 @@ async def test_one_that_ran_inline_goes_on_in_the_daemon_where_it_was(opening):
     async with open_store(store.dsn, options) as store:
         async with store.build_projection_daemon() as daemon:
             await daemon.start_all()
-            await daemon.wait_for_non_stale_results(timeout=10)
+            await daemon.wait_for_non_stale_results(timeout=60)
             assert await store.session().load(Total, stream) == Total(stream, 3, [1, 2])
             await append(store, Counted(3), stream_id=stream)
             await daemon.wait_for(Total, 3)

@@ -26,7 +26,7 @@ from tests.daemon.totals import (
     totals,
 )
 
-PATIENCE = 30
+PATIENCE = 60
 
 
 @attrs.define(eq=False)

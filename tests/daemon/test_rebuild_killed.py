@@ -119,7 +119,7 @@ def test_a_killed_rebuild_leaves_the_old_view_or_the_new_one(dsn, lifecycle):
             progress = "select sequence from killed.progress where shard = 'Total'"
             assert rows(dsn, progress) == [(EVENTS,)]
     process = start(dsn, lifecycle, 1)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (0, "")
     view = rows(dsn, "select (data ->> 'number')::int from killed.doc_total order by id")
     assert [number for (number,) in view] == right

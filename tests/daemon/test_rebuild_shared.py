@@ -12,7 +12,7 @@ from flowstore.store import StoreOptions
 from tests.daemon.totals import Total, expected, fill, gate_of, spoil, totals
 
 HOT_COLD = DaemonSettings(mode="hot_cold", lease_time=2.0)
-PATIENCE = 20
+PATIENCE = 60
 
 
 def registered_in(options):

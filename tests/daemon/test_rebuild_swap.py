@@ -314,7 +314,7 @@ async def test_what_is_applied_elsewhere_while_the_shard_stands_aside_is_never_t
             for number, gate in gated.gates.items():
                 await gate.entered.wait()
                 await fill(store, number)
-                await elsewhere.wait_for_non_stale_results(10)
+                await elsewhere.wait_for_non_stale_results(60)
                 gate.opened.set()
         assert await store.progress("Total") == 5
         assert await totals(store) == await expected(store)
@@ -894,7 +894,7 @@ async def test_statuses_tell_how_far_a_swap_is(filled):
             )
             assert status.reason.startswith("rebuilding: 40% of 30")
             # What waits for the view isn't stale: the old one serves, and is up to date.
-            await daemon.wait_for_non_stale_results(timeout=10)
+            await daemon.wait_for_non_stale_results(timeout=60)
             gated.gate.opened.set()
         (status,) = daemon.statuses()
         assert (status.state, status.reason) == ("running", "")

@@ -316,7 +316,7 @@ async def test_a_rebuild_and_catching_up_ignore_the_buffer(filled, recorder, tab
         await session.save_changes()
     settings = DaemonSettings(leading_edge_buffer=60)
     async with filled.build_projection_daemon(settings) as daemon:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await daemon.rebuild(Total)
             await daemon.catch_up()
     assert await totals(filled) == EXPECTED

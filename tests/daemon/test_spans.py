@@ -12,7 +12,7 @@ from flowstore.errors import DatabaseUnavailableError
 from flowstore.projections import AsyncOptions
 
 STREAMS = [UUID(int=number) for number in range(1, 8)]
-PATIENCE = 30
+PATIENCE = 60
 
 
 @attrs.frozen

@@ -1,6 +1,5 @@
 """Stopping finishes the pages in hand, or rolls them back."""
 
-import time
 from uuid import uuid4
 
 import attrs
@@ -9,6 +8,9 @@ import trio
 
 from flowstore.daemon import DaemonSettings
 from flowstore.projections import AsyncOptions
+
+PATIENCE = 60
+"""Seconds, on however busy a machine."""
 
 
 @attrs.frozen
@@ -61,7 +63,7 @@ async def test_a_page_that_takes_too_long_is_rolled_back(store, recorder, gate, 
     async with store.build_projection_daemon(settings) as daemon:
         await daemon.start_all()
         await gate.entered.wait()
-        with trio.fail_after(3):
+        with trio.fail_after(PATIENCE):
             await daemon.stop_all()
         (status,) = daemon.statuses()
         assert (status.state, status.progress, status.error) == ("stopped", 0, None)
@@ -78,7 +80,7 @@ async def test_a_timeout_of_0_rolls_back_at_once(store, gate, table):
     async with store.build_projection_daemon(settings) as daemon:
         await daemon.start_all()
         await gate.entered.wait()
-        with trio.fail_after(3):
+        with trio.fail_after(PATIENCE):
             await daemon.stop("recorder")
     assert await table.sequences(store) == []
 
@@ -86,7 +88,7 @@ async def test_a_timeout_of_0_rolls_back_at_once(store, gate, table):
 async def test_leaving_the_daemon_waits_no_longer_than_the_timeout(store, gate):
     await append(store, 3)
     settings = DaemonSettings(stop_and_drain_timeout=0.05)
-    with trio.fail_after(3):
+    with trio.fail_after(PATIENCE):
         async with store.build_projection_daemon(settings) as daemon:
             await daemon.start_all()
             await gate.entered.wait()
@@ -118,12 +120,23 @@ async def test_cancellation_in_the_middle_of_a_commit_keeps_all_or_nothing(
     async with store.build_projection_daemon() as daemon:
         await daemon.catch_up()
     await append(store, 2)
-    async with store.connection() as connection, connection.transaction():
-        await connection.execute(f"select from {schema}.progress for update")
-        with trio.move_on_after(0.2):
-            async with store.build_projection_daemon() as daemon:
-                await daemon.start_all()
-                await daemon.wait_for_non_stale_results()
+    blocked = "select from pg_stat_activity where %s = any (pg_blocking_pids(pid))"
+
+    async def cancel_once_it_waits():
+        async with store.connection() as looker:
+            while not (await looker.execute(blocked, (holder,))).rowcount:  # noqa: ASYNC110 - only the server knows
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+
+    with trio.fail_after(PATIENCE):
+        async with store.connection() as connection, connection.transaction():
+            await connection.execute(f"select from {schema}.progress for update")
+            holder = connection.info.backend_pid
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(cancel_once_it_waits)
+                async with store.build_projection_daemon() as daemon:
+                    await daemon.start_all()
+                    await daemon.wait_for_non_stale_results()
     assert await store.progress(recorder) == 1
     async with store.build_projection_daemon() as daemon:
         await daemon.catch_up()
@@ -133,9 +146,8 @@ async def test_cancellation_in_the_middle_of_a_commit_keeps_all_or_nothing(
 async def test_a_stop_does_not_wait_for_appends(store, recorder):
     async with store.build_projection_daemon() as daemon:
         await daemon.start_all()
-        began = time.monotonic()
-        await daemon.stop_all()
-        assert time.monotonic() - began < 2
+        with trio.fail_after(PATIENCE):
+            await daemon.stop_all()
 
 
 async def test_a_shard_that_is_only_starting_is_stopped_at_once(store, recorder, schema):
@@ -150,7 +162,7 @@ async def test_a_shard_that_is_only_starting_is_stopped_at_once(store, recorder,
             nursery.start_soon(daemon.start_all)
             await trio.testing.wait_all_tasks_blocked(0.02)
             assert daemon.statuses()[0].state == "starting"
-            with trio.fail_after(3):
+            with trio.fail_after(PATIENCE):
                 await daemon.stop_all()
             assert daemon.statuses()[0].state == "stopped"
         await daemon.start_all()

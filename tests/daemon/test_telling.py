@@ -1,5 +1,6 @@
 """Why a shard stands still is told, soon and to watchers too."""
 
+import re
 from contextlib import aclosing, asynccontextmanager
 from uuid import uuid4
 
@@ -44,7 +45,7 @@ async def test_an_open_append_that_holds_the_mark_is_named_until_it_is_over(
     async with store.build_projection_daemon() as daemon, open_append(pg_dsn, schema) as other:
         await daemon.start_all()
         await append(store, 3)
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             status = await until(daemon, lambda status: "open append" in status.reason)
         pid = other.info.backend_pid
         assert (
@@ -53,7 +54,7 @@ async def test_an_open_append_that_holds_the_mark_is_named_until_it_is_over(
         assert "open for " in status.reason
         assert "insert into" in status.reason
         await other.commit()
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             await until(daemon, lambda status: status.progress == 4 and not status.reason)
 
 
@@ -67,9 +68,9 @@ async def test_a_page_that_is_applied_for_long_is_named_until_it_is_through(stor
     await append(store, 3)
     async with store.build_projection_daemon() as daemon:
         await daemon.start_all()
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             status = await until(daemon, lambda status: "applying" in status.reason)
-        assert status.reason.startswith("applying the page (0, 3] for 1.")
+        assert re.match(r"applying the page \(0, 3\] for \d+\.\d s", status.reason)
         assert status.lag == 3
         gate.set()
         await until(daemon, lambda status: status.progress == 3 and not status.reason)
@@ -77,7 +78,7 @@ async def test_a_page_that_is_applied_for_long_is_named_until_it_is_through(stor
 
 async def test_a_watcher_hears_of_a_mark_that_alone_has_moved(store, recorder):
     async with store.build_projection_daemon() as daemon, aclosing(daemon.watch()) as statuses:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             assert (await anext(statuses)).high_water_mark == 0
             await append(store, 2)
             status = await anext(statuses)
@@ -103,13 +104,13 @@ async def test_a_detector_without_the_right_to_look_is_told_and_goes_on_when_men
     async with store.build_projection_daemon(settings) as daemon:
         await daemon.start_all()
         await append(store, 2)
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             status = await until(daemon, lambda status: "can't be found" in status.reason)
         assert "high_water" in status.reason
         moved = function.replace("high_water", "elsewhere")
         async with store.connection() as connection:
             await connection.execute(f"alter function {moved} rename to high_water")
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             await until(daemon, lambda status: status.progress == 2 and not status.reason)
     told = [record for record in caplog.records if "can't be found" in record.getMessage()]
     assert len(told) == 1
@@ -136,8 +137,8 @@ async def test_an_isolation_that_forbids_the_mark_is_told_and_goes_on_when_mende
     async with open_store(dsn, options) as store, store.build_projection_daemon(settings) as daemon:
         await daemon.start_all()
         await append(store, 2)
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             await until(daemon, lambda status: "repeatable read" in status.reason)
         admin.execute(change.format(name, sql.SQL("reset"), sql.SQL("")))
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await until(daemon, lambda status: status.progress == 2 and not status.reason)

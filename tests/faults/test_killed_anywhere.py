@@ -28,8 +28,11 @@ async def test_kills_at_random_moments(victim, lives, forge, dsn, told, soak):
     dice = random.Random(7)
     await victim.prepare(dsn)
     begun = time.monotonic()
-    kills = soak(30, 500)
-    for life in range(kills):
+    kills = 0
+    # On a slow machine many are killed before they have done anything.
+    while kills < soak(30, 500) or len(lives.read_told(told)) <= 2 * soak(30, 500):
+        life, kills = kills, kills + 1
+        assert life < 10 * soak(30, 500)
         await forge.start(dsn=dsn, life=f"life {life}", told=told)
         if dice.random() < 0.8:  # else it may be killed before it has begun
             await forge.running()
@@ -42,7 +45,7 @@ async def test_kills_at_random_moments(victim, lives, forge, dsn, told, soak):
     verdict = await victim.judge(dsn, lives.read_told(told))
     LOG.info("%s kills in %.0f s, shards came to %s: %s", kills, seconds, came_to, verdict)
     verdict.check()
-    assert verdict.stored > 2 * kills
+    assert verdict.stored > 2 * soak(30, 500)
 
 
 # -- at every step -------------------------------------------------------------------------------
@@ -61,6 +64,7 @@ STEPS = {
     "committing": "commit",
 }
 """The steps that a CI run dies at, with a part of their statement; a soak dies at every statement."""
+TRIES = 20
 
 
 @attrs.frozen
@@ -127,6 +131,24 @@ def deaths(seen, occurrences):
                 yield Death(label, is_sent=True, occurrence=occurrence)
 
 
+async def what_is_sent(live_until):
+    """Live unharmed until each step was made: how long one lives, and what it does, is luck."""
+    seen = Counter()
+    for number in range(TRIES):
+        seen |= (await live_until(None, f"unharmed {number}")).seen
+        if all(any(part in label for label in seen) for part in STEPS.values()):
+            break
+    return seen
+
+
+async def strikes(live_until, place, number):
+    """Tell whether somebody has died at a place, of as many as it may take to come there."""
+    for attempt in range(TRIES):
+        if (await live_until(place, f"life {number} {attempt}")).has_struck:
+            return True
+    return False
+
+
 async def test_death_before_and_after_each_step(
     victim, lives, networks, forge, dsn, told, soak, nursery
 ):
@@ -144,18 +166,15 @@ async def test_death_before_and_after_each_step(
         assert status == (-signal.SIGKILL if executioner.has_struck else 0), executioner
         return executioner
 
-    first = await live_until(None, "unharmed")
-    places = list(deaths(first.seen, soak(1, 2)))
+    places = list(deaths(await what_is_sent(live_until), soak(1, 2)))
     wanted = [
         place for place in places if any(part in place.label for part in soak(STEPS.values(), [""]))
     ]
     for name, part in STEPS.items():
         assert any(part in place.label for place in wanted), name
-    struck = []
-    for number, place in enumerate(wanted):
-        executioner = await live_until(place, f"life {number}")
-        if executioner.has_struck:
-            struck.append(place)
+    struck = [
+        place for number, place in enumerate(wanted) if await strikes(live_until, place, number)
+    ]
     assert len(struck) > 0.9 * len(wanted)
     for number in range(soak(3, 20)):
         died = Death("after_commit", is_sent=True, occurrence=1 + number % 3)
@@ -176,13 +195,12 @@ async def test_death_before_and_after_each_step(
 
 async def until_moved(victim, dsn, places, seconds):
     """Wait until every shard is beyond its place; tells how long that took."""
-    begun = trio.current_time()
-    with trio.move_on_after(seconds):
-        while True:
-            now = await victim.progress(dsn)
-            if all(now.get(shard, 0) > place for shard, place in places.items()):
-                return trio.current_time() - begun
-            await trio.sleep(0.05)
+    begun, patience = trio.current_time(), victim.Patience(seconds)
+    while patience.is_left():
+        now = await victim.progress(dsn)
+        if all(now.get(shard, 0) > place for shard, place in places.items()):
+            return trio.current_time() - begun
+        await trio.sleep(0.05)
     raise AssertionError((places, now, await victim.sessions(dsn)))
 
 
@@ -202,7 +220,7 @@ async def test_owners_frozen_at_random_moments(victim, lives, dsn, told, soak):
             frozen.kill(signal.SIGSTOP)
             await trio.sleep(0.2)  # what it had sent is carried out
             took = await until_moved(
-                victim, dsn, await victim.progress(dsn), LEASE_TIME + victim.soon()
+                victim, dsn, await victim.progress(dsn), LEASE_TIME + victim.SOON
             )
             longest = max(longest, took)
             frozen.kill(signal.SIGCONT)

@@ -1,7 +1,6 @@
 """The owner of shards is cut off by its network: another daemon takes them over, and it writes nothing."""
 
 import logging
-import os
 import random
 import re
 from contextlib import asynccontextmanager
@@ -33,17 +32,18 @@ def settings(victim):
     return attrs.evolve(victim.SETTINGS, mode="hot_cold", lease_time=LEASE_TIME)
 
 
-def within(seconds):
-    """Give the seconds that this takes on a machine that has other work as well."""
-    return seconds * max(1.0, os.getloadavg()[0] / os.cpu_count())
-
-
-async def until(daemon, is_it):
+@pytest.fixture
+def until(victim):
     """Wait until each of a daemon's shards is as it should be; gives the seconds that it took."""
-    begun = trio.current_time()
-    while not all(is_it(status) for status in daemon.statuses()):  # noqa: ASYNC110 - of several
-        await trio.sleep(0.02)
-    return trio.current_time() - begun
+
+    async def wait(daemon, is_it, seconds):
+        begun, patience = trio.current_time(), victim.Patience(seconds)
+        while not all(is_it(status) for status in daemon.statuses()):
+            assert patience.is_left(), daemon.statuses()
+            await trio.sleep(0.02)
+        return trio.current_time() - begun
+
+    return wait
 
 
 def runs(status):
@@ -76,7 +76,7 @@ class Pair:
 
 
 @pytest.fixture
-def pair(victim, network, dsn, settings):
+def pair(victim, network, dsn, settings, until):
     @asynccontextmanager
     async def opened():
         async with (
@@ -88,11 +88,10 @@ def pair(victim, network, dsn, settings):
         ):
             acknowledged = []
             writer = victim.Writer("writer", random.Random(3), acknowledged.extend)
-            with trio.fail_after(within(20)):
-                await owner.start_all()
-                await until(owner, runs)
-                await other.start_all()
-                await until(other, stands_by)
+            await owner.start_all()
+            await until(owner, runs, 20)
+            await other.start_all()
+            await until(other, stands_by, 20)
             writing = trio.CancelScope()
 
             async def write():
@@ -107,7 +106,7 @@ def pair(victim, network, dsn, settings):
 
 
 async def test_another_daemon_takes_over_from_one_that_nobody_hears(
-    victim, pair, network, dsn, soak
+    victim, pair, network, dsn, soak, until
 ):
     async with pair() as daemons:
         owner, other = daemons.owner, daemons.other
@@ -116,16 +115,12 @@ async def test_another_daemon_takes_over_from_one_that_nobody_hears(
             network.swallows = True
             for link in links:
                 link.is_mute = True
-            with trio.fail_after(within(LEASE_TIME + TAKEOVER)):
-                took = await until(other, daemons.moved())
-            with trio.fail_after(within(2 * LEASE_TIME)):
-                lost = await until(owner, lambda status: not runs(status))
+            took = await until(other, daemons.moved(), LEASE_TIME + TAKEOVER)
+            lost = await until(owner, lambda status: not runs(status), 2 * LEASE_TIME)
             network.swallows = False
-            with trio.fail_after(within(5)):
-                back = await until(owner, stands_by)
+            back = await until(owner, stands_by, 5)
             await other.stop_all()
-            with trio.fail_after(within(TAKEOVER)):
-                again = await until(owner, runs)
+            again = await until(owner, runs, TAKEOVER)
             await other.start_all()
             LOG.info(
                 "taken over after %.1f s, let go after %.1f s more; %.1f s after the network's"
@@ -139,7 +134,7 @@ async def test_another_daemon_takes_over_from_one_that_nobody_hears(
 
 
 async def test_what_a_former_owner_had_sent_arrives_and_changes_nothing(
-    victim, pair, network, dsn, nursery
+    victim, pair, network, dsn, nursery, until
 ):
     """A commit is held back by the network, until after somebody else has taken over."""
     held, late = [], []
@@ -153,14 +148,12 @@ async def test_what_a_former_owner_had_sent_arrives_and_changes_nothing(
 
     async with pair() as daemons:
         network.on_message = hold
-        with trio.fail_after(within(10)):
+        with trio.fail_after(victim.PATIENCE):
             while not held:  # noqa: ASYNC110 - a list
                 await trio.sleep(0.01)
-        with trio.fail_after(within(LEASE_TIME + TAKEOVER)):
-            await until(daemons.other, daemons.moved())
+        await until(daemons.other, daemons.moved(), LEASE_TIME + TAKEOVER)
         network.release()
-        with trio.fail_after(within(5)):
-            await until(daemons.owner, stands_by)
+        await until(daemons.owner, stands_by, 5)
         assert late == held
         await daemons.judge(victim, dsn, daemons.other)
 
@@ -177,7 +170,6 @@ async def test_a_lone_daemon_goes_on_when_its_lease_can_be_had(
         network.swallows = True
         await trio.sleep(outage)
         network.swallows = False
-        with trio.fail_after(within(5 + max(0.0, LEASE_TIME - outage))):
-            took = await at.goes_on()
+        took = await at.goes_on(victim.SOON + max(0.0, LEASE_TIME - outage))
         LOG.info("out for %.1f s: goes on %.1f s after the network's return", outage, took)
         (await at.end()).check()

@@ -68,7 +68,7 @@ async def test_the_server_restarts_while_the_daemon_catches_up(how, victim, serv
                     await trio.sleep(dice.uniform(0.05, 0.2))
                     await restart(server, how)
                     rounds += 1
-                await daemon.wait_for_non_stale_results(timeout=60)
+                await daemon.wait_for_non_stale_results(timeout=victim.PATIENCE)
             await append_much(store, writer)
             async with store.build_projection_daemon(victim.SETTINGS) as daemon:
                 refused += await catch_up(daemon, server, how, dice)
@@ -110,7 +110,7 @@ async def catch_up(daemon, server, how, dice):
             else:
                 return
 
-    with trio.fail_after(60):
+    with trio.fail_after(300):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(insist)
             for _ in range(3):
@@ -233,7 +233,9 @@ async def test_the_disk_is_full(victim, server, home, soak):
         async with victim.scene(server.dsn, server.dsn) as at:
             for _ in range(soak(2, 10)):
                 await disk.fill(server.dsn)
-                with trio.fail_after(30):  # pages that are there have room for some more
+                with trio.fail_after(
+                    victim.PATIENCE
+                ):  # pages that are there have room for some more
                     while not at.is_full():  # noqa: ASYNC110 - writers find out
                         await trio.sleep(0.02)
                 await trio.sleep(0.5)
@@ -325,7 +327,7 @@ async def test_a_replica_is_refused_the_mark_and_a_daemon_says_so(victim, server
             await store.high_water()
         async with store.build_projection_daemon(victim.SETTINGS) as daemon:
             await daemon.start_all()
-            with trio.fail_after(30):
+            with trio.fail_after(victim.PATIENCE):
                 while not all(each.reason for each in daemon.statuses()):  # noqa: ASYNC110 - as a user looks
                     await trio.sleep(0.02)
             for status in daemon.statuses():

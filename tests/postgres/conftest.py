@@ -11,7 +11,7 @@ import trio
 
 from flowstore.postgres import Connection
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Observer:

@@ -138,7 +138,7 @@ async def test_a_frozen_server_holds_a_cancelled_task_for_no_longer_than_the_gra
 ):
     conn.grace = 0.2
     pid = conn.info.backend_pid
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as scope:
 
@@ -157,7 +157,7 @@ async def test_a_network_that_swallows_the_request_to_cancel_stops_nobody_else(
     tcp_dsn, relay, observer
 ):
     conn = await Connection.connect(tcp_dsn)
-    conn.grace = 0.2
+    conn.grace = 1.0
     turns = 0
 
     async def count_turns():
@@ -166,7 +166,7 @@ async def test_a_network_that_swallows_the_request_to_cancel_stops_nobody_else(
             await trio.sleep(0.01)
             turns += 1
 
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as scope:
                 relay.silent = True
@@ -181,7 +181,7 @@ async def test_a_network_that_swallows_the_request_to_cancel_stops_nobody_else(
 async def test_cancelling_while_a_frozen_server_reads_nothing_is_bounded_too(conn, freeze):
     conn.grace = 0.2
     freeze(conn.info.backend_pid)
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as scope:
 
@@ -205,7 +205,7 @@ async def test_closing_ends_the_wait_of_another_task(conn, freeze, size):
             await conn.execute("select length(%s)", ("x" * size,))
         failures.append(caught.value)
 
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run)
             await trio.testing.wait_all_tasks_blocked(0.05)

@@ -101,7 +101,7 @@ async def test_copy_in_cancelled_while_the_server_reads_nothing_stores_nothing(
         await trio.testing.wait_all_tasks_blocked(0.05)
         scope.cancel()
 
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as scope:
                 nursery.start_soon(cancel_once_full, scope)

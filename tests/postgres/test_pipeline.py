@@ -64,8 +64,8 @@ async def test_cancelled_while_waiting_for_a_result_the_statement_ends(conn, can
 
 
 async def test_a_statement_sent_into_a_pipeline_ends_when_the_body_is_cancelled(conn, observer):
-    pid = conn.info.backend_pid
-    with trio.fail_after(4):  # less than the grace: the server was told to stop
+    pid, conn.grace = conn.info.backend_pid, 600
+    with trio.fail_after(60):  # less than the grace: the server was told to stop
         with trio.CancelScope() as scope:
             async with conn.pipeline():
                 await conn.execute("select pg_sleep(60)")

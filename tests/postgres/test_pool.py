@@ -208,7 +208,7 @@ async def test_idle_connections_close_down_to_min_size(pg_dsn):
     async with Pool.open(pg_dsn, min_size=1, settings=settings) as pool:
         async with pool.connection(), pool.connection(), pool.connection():
             pass
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while pool.spare > 1:
                 await trio.lowlevel.checkpoint()
 

@@ -120,7 +120,9 @@ async def test_folding_in_pages_is_folding_at_once(stream_of, memory_session, ha
 
 
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(happened=drawn_events, sizes=drawn_sizes)
 async def test_the_stored_documents_are_the_fold_at_once(opening, followed, happened, sizes):

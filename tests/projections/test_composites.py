@@ -115,7 +115,9 @@ class Recorder:
 
 
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     happened=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), max_size=15),

@@ -29,7 +29,7 @@ from flowstore.store import StoreOptions
 from flowstore.store.memory import MemoryDatabase
 from flowstore.testing import MemoryStore
 
-PATIENCE = 20
+PATIENCE = 60
 DAY = timedelta(days=1)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -23,7 +23,7 @@ from flowstore.projections import (
 from flowstore.store._queue import ChangeRow
 from flowstore.store._row_batches import MOST_ROWS, in_rounds, shape_of
 
-PATIENCE = 20
+PATIENCE = 60
 COLUMNS = (Column("title", "text"), Column("n", "bigint", counts=True), Column("x", "numeric(9,2)"))
 TABLES = (
     Table("uuids", Column("id", "uuid"), COLUMNS),

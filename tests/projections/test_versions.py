@@ -18,7 +18,7 @@ from flowstore.projections import (
     transform_projection,
 )
 
-PATIENCE = 20
+PATIENCE = 60
 
 
 @attrs.frozen

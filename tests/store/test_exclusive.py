@@ -157,7 +157,7 @@ async def test_a_plain_append_waits_too(store, stream_id):
 async def until_somebody_waits(store):
     """Return once a statement waits for a lock in the database."""
     query = "select count(*) from pg_locks where not granted"
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with store.connection() as connection:
             while await (await connection.execute(query)).fetchone() == (0,):  # noqa: ASYNC110 - its event is on the server
                 await trio.sleep(0.005)
@@ -247,7 +247,7 @@ async def test_whoever_was_locked_out_keeps_no_connection(pg_dsn, options):
             await first.events.append_exclusive(stream_id, Deposited(2))
             with pytest.raises(StreamLockedError):
                 await second.events.append_exclusive(stream_id, Deposited(3), lock_timeout=0.05)
-            with trio.fail_after(5):
+            with trio.fail_after(60):
                 assert await amounts(store, stream_id) == [1]
 
 

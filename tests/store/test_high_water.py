@@ -352,5 +352,8 @@ async def test_the_highest_sequence_as_the_mark_loses_events(store, schema, dsn)
     options = StoreOptions(schema=schema)
     async with open_event_store(dsn, options) as alone:
         options.events.add_types(Happened)
-        seen = await read_beside_writers(alone, dsn, schema, alone.highest_sequence)
-        assert set(seen) < set(await stored_sequences(alone))
+        for _ in range(20):  # what it loses is luck
+            seen = await read_beside_writers(alone, dsn, schema, alone.highest_sequence)
+            if set(seen) < set(await stored_sequences(alone)):
+                return
+        raise AssertionError("nothing was lost")

@@ -313,7 +313,7 @@ async def test_the_mark_stays_below_an_import_that_is_under_way(store):
 
 async def test_waiters_are_woken(store):
     async with trio.open_nursery() as nursery:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             nursery.start_soon(store.wait_for_appends, 60)
             await trio.testing.wait_all_tasks_blocked()
             await store.import_events([(uuid4(), Happened("a"))])

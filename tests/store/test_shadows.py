@@ -17,7 +17,7 @@ from flowstore.store._shadow import Shadow
 from flowstore.store._shadow_unit import shadow_table
 from tests.daemon.totals import STREAMS, Counted, Label, Total, append, fill, totals
 
-PATIENCE = 30
+PATIENCE = 60
 TOTAL = STREAMS[0]
 
 

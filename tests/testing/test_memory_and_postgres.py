@@ -28,7 +28,7 @@ from flowstore.store import StoreOptions, open_event_store
 from flowstore.testing import MemoryDatabase, MemoryStore, RecordingProjection
 
 STREAMS, SESSIONS, IDS = 3, 3, 4
-PATIENCE = 20
+PATIENCE = 60
 LONG_AGO = datetime(1999, 1, 1, tzinfo=UTC)
 
 

@@ -30,7 +30,7 @@ from flowstore.testing.contract._domain import (
 )
 from flowstore.testing.contract._fixtures import Capability, needs
 
-PATIENCE = 30
+PATIENCE = 60
 
 
 @attrs.define
