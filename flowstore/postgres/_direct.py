@@ -36,10 +36,13 @@ class DirectStatement:
 
     Attributes:
         query: with parameters `$1`, `$2` and so on, each cast to its type.
+        prepare: whether the server keeps its plan; False has it planned for these parameters, and for
+            the tables as they are now. None: once it has run often.
         types: none are told; a part of what psycopg knows a prepared statement by.
     """
 
     query: bytes
+    prepare: bool | None = None
     types: tuple[int, ...] = attrs.field(default=(), init=False)
 
 
@@ -72,7 +75,7 @@ def fetch_rows(
     yield from connection._start_query()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - begins a transaction without autocommit
     prepared = connection._prepared  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - see above
     asked = cast("Any", statement)  # it looks at the query and the types
-    how, name = prepared.get(asked)
+    how, name = prepared.get(asked, statement.prepare)
     if how is NO:
         pgconn.send_query_params(statement.query, values, result_format=BINARY)
     else:

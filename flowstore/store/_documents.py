@@ -7,7 +7,7 @@ import attrs
 
 from flowstore.codec import DocumentCodec
 from flowstore.events import PlainKey
-from flowstore.postgres import DirectStatement
+from flowstore.postgres import DirectStatement, RawRow
 from flowstore.store import _arrays
 from flowstore.store._document_types import DocumentId, DocumentType, IdColumn
 from flowstore.store._held import ABSENT, Relied, Stamp
@@ -20,7 +20,7 @@ from flowstore.store._queue import (
 from flowstore.store._sql import SchemaSql
 from flowstore.store._statements import Statement
 
-__all__ = ["DocumentSql"]
+__all__ = ["DocumentSql", "read_texts"]
 
 
 def _for_each_id(template: LiteralString) -> dict[IdColumn, LiteralString]:
@@ -119,6 +119,9 @@ delete from {table} d using held h where d.tenant_id = %s and d.id = h.id""")
 _LOAD: Final = _for_each_id("""
 select id, data::text, version from {table}
 where tenant_id = %s and id = any (%s::<id>[])""")
+_LOAD_TEXTS: Final = _for_each_id("""
+select id, data::text from {table}
+where tenant_id = %s::text and id = any (%s::<id>[])""")
 # More than so many are looked up by a plan of their own, which takes the server a twentieth of the time
 # that the looking up does. A plan that was made while the table was empty, and known to be, reads all of
 # it, however large it has grown, until the table is analyzed again: for each page of a catch-up.
@@ -213,6 +216,15 @@ class DocumentSql:
         found = self._on(kind, _LOAD, tenant, _id_array(kind, identities))
         return found if len(identities) <= _FEW else attrs.evolve(found, prepare=False)
 
+    def load_texts(
+        self, kind: DocumentType, tenant: str, keys: Sequence[PlainKey]
+    ) -> tuple[DirectStatement, tuple[str, str]]:
+        """Select id and JSON of the documents that there are, to be read by `read_texts`."""
+        found = self.sql.direct(_LOAD_TEXTS[kind.id_column], kind.table)
+        if len(keys) > _FEW:
+            found = attrs.evolve(found, prepare=False)
+        return found, (tenant, _key_array(kind, keys))
+
     def hold(self, kind: DocumentType, tenant: str, identities: Sequence[DocumentId]) -> Statement:
         """Keep documents, also ones that don't exist, from others who hold them, to the commit.
 
@@ -235,6 +247,21 @@ class DocumentSql:
         self, kind: DocumentType, templates: dict[IdColumn, LiteralString], *parameters: Any
     ) -> Statement:
         return Statement(self.sql.statement(templates[kind.id_column], kind.table), parameters)
+
+
+def read_texts(kind: DocumentType, rows: Iterable[RawRow], encoding: str) -> dict[PlainKey, str]:
+    """Give documents' JSON by their keys.
+
+    Args:
+        kind: how the documents are kept.
+        rows: identity and JSON in binary, as the server sent them.
+        encoding: the connection's.
+    """
+    pairs = cast("Iterable[tuple[bytes, bytes]]", rows)
+    if kind.id_column == "text":
+        return {key.decode(encoding): text.decode(encoding) for key, text in pairs}
+    read, signed = int.from_bytes, kind.id_column == "bigint"
+    return {read(key, "big", signed=signed): text.decode(encoding) for key, text in pairs}
 
 
 def _asked(

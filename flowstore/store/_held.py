@@ -266,20 +266,26 @@ class HeldDocuments:
     def split(self, place: Place, keys: Iterable[PlainKey]) -> Known:
         """Tell what is known of documents of a class and tenant, and which ones are to be read."""
         known = Known()
-        parts = [found for part in reversed(self._pending) if (found := part.of(place))]
-        passing = self._passing.get(place, {})
-        for key in keys:
-            written = next((part for part in parts if key in part), None)
-            if written is not None:
-                known.texts[key] = written[key]
-            elif key in passing:
-                # Put back at the end: the least recently used stands first.
-                known.texts[key] = passing[key] = passing.pop(key)
-            elif (kept := self._stamped.pop((*place, key), None)) is not None:
-                self._stamped[(*place, key)] = kept
-                known.texts[key], known.stamps[key] = kept.text, kept.stamp
-            else:
-                known.missing.append(key)
+        left, texts = list(keys), known.texts
+        for part in reversed(self._pending):
+            if written := part.of(place):
+                texts.update({key: written[key] for key in left if key in written})
+                left = [key for key in left if key not in written]
+        passing = self._passing.get(place)
+        if passing:
+            for key in left:
+                if key in passing:
+                    # Put back at the end: the least recently used stands first.
+                    texts[key] = passing[key] = passing.pop(key)
+            left = [key for key in left if key not in passing]
+        if self._stamped:
+            for key in left:
+                held_key = (*place, key)
+                if (kept := self._stamped.get(held_key)) is not None:
+                    self._stamped.move_to_end(held_key)
+                    texts[key], known.stamps[key] = kept.text, kept.stamp
+            left = [key for key in left if key not in texts]
+        known.missing.extend(left)
         return known
 
     def _keep(self, key: HeldKey, kept: Kept) -> None:

@@ -5,7 +5,7 @@ large page would have it. Nothing of it is kept beyond that, as objects might be
 folds them, or with an event's data.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -42,12 +42,17 @@ class Shelf:
     tenant: str
     kind: DocumentType
     read: int = attrs.field(default=0, init=False)
+    _usual: type = attrs.field(init=False, repr=False)
     _documents: dict[PlainKey, Any] = attrs.field(factory=dict[PlainKey, Any], init=False)
     _sizes: dict[PlainKey, int] = attrs.field(factory=dict[PlainKey, int], init=False)
     _changed: dict[PlainKey, DocumentId] = attrs.field(
         factory=dict[PlainKey, DocumentId], init=False
     )
     _stored: list[PlainKey] = attrs.field(factory=list[PlainKey], init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Look up the class that identities have."""
+        self._usual = self.kind.usual_identity
 
     def __len__(self) -> int:
         return len(self._documents)
@@ -63,15 +68,13 @@ class Shelf:
         Raises:
             InvalidDocumentError: an identity is of another type than the class'.
         """
-        checked, usual = self.kind.checked, self.kind.usual_identity
+        checked, usual = self.kind.checked, self._usual
         if usual is UUID:
             return [
                 each.int if each.__class__ is UUID else plain_key(checked(each))  # type: ignore[union-attr] # pyright: ignore[reportAttributeAccessIssue,reportUnknownMemberType,reportUnknownVariableType]
                 for each in identities
             ]
-        return [
-            each if each.__class__ is usual else plain_key(checked(each)) for each in identities
-        ]  # type: ignore[misc] # pyright: ignore[reportReturnType]
+        return [plain_key(checked(each)) for each in identities]  # type: ignore[misc] # pyright: ignore[reportReturnType]
 
     def missing(
         self, keys: Sequence[PlainKey], identities: Sequence[DocumentId]
@@ -102,11 +105,11 @@ class Shelf:
         Raises:
             InvalidDocumentError: the identity is of another type than the class'.
         """
-        if identity.__class__ is not self.kind.usual_identity:
-            self.kind.checked(identity)
-        key = plain_key(identity)
-        if key not in self._changed:
-            self._changed[key] = self.kind.checked(identity)
+        if type(identity) is UUID and self._usual is UUID:
+            key: PlainKey = identity.int
+        else:
+            key = plain_key(self.kind.checked(identity))
+        self._changed.setdefault(key, identity)
         self._documents[key] = document
         self._stored.append(key)
 
@@ -121,11 +124,9 @@ class Shelf:
             sizes[key] = size
         return grown
 
-    def changed(self) -> Iterator[tuple[PlainKey, DocumentId, Any]]:
-        """Yield key, identity and document of all that is to be written; None: deleted."""
-        documents = self._documents
-        for key, identity in self._changed.items():
-            yield key, identity, documents[key]
+    def changed(self) -> tuple[Mapping[PlainKey, DocumentId], Mapping[PlainKey, Any]]:
+        """Give the identities of what is to be written, and documents, these among them; None: deleted."""
+        return self._changed, self._documents
 
 
 @attrs.define(eq=False)

@@ -1,16 +1,18 @@
 """The session that a projection is handed: whoever runs the projection commits it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Self, TypeVar, cast
 
 import attrs
 import trio
 
 from flowstore.errors import FlowstoreError
-from flowstore.events import PlainKey, plain_key
+from flowstore.events import PlainKey
+from flowstore.postgres import translate_errors
 from flowstore.projections import RowChange, Table
 from flowstore.store._document_session import DocumentSession
 from flowstore.store._document_types import DocumentId, DocumentType
+from flowstore.store._documents import read_texts
 from flowstore.store._held import HeldKey, Kept, Relied, Written
 from flowstore.store._history import History
 from flowstore.store._open_documents import OpenDocuments, Shelf
@@ -146,12 +148,15 @@ class ProjectionUnit(DocumentSession):
         number = 0
         for shelf in self._kept.shelves():
             part = written.part(shelf.tenant, shelf.kind)
-            for key, identity, document in shelf.changed():
+            identities, documents = shelf.changed()
+            part.identities.update(identities)
+            texts = part.texts
+            for key in identities:
                 number += 1
                 if number % _WRITTEN_AT_ONCE == 0:
                     await trio.lowlevel.checkpoint()
-                part.identities[key] = identity
-                part.texts[key] = None if document is None else encode(document)
+                document = documents[key]
+                texts[key] = None if document is None else encode(document)
         return written
 
     def take_over(self, written: Written) -> None:
@@ -184,15 +189,29 @@ class ProjectionUnit(DocumentSession):
         known = kept.known(shelf, missing)
         texts = known.texts
         if known.missing:
-            asked = [shelf.kind.checked(missing[key]) for key in known.missing]
-            rows = await self._load_rows(shelf.kind, asked)
-            texts.update((plain_key(identity), text) for identity, text, _ in rows)
+            texts.update(await self._load_texts(shelf, known.missing, missing))
         decode = self._engine.documents.codec.decode
         document_type: type[Any] = shelf.kind.type
         for key in missing:
             text = texts.get(key)
             document = None if text is None else decode(document_type, text)
             shelf.put(key, document, text)
+
+    async def _load_texts(
+        self,
+        shelf: Shelf,
+        keys: Sequence[PlainKey],
+        identities: Mapping[PlainKey, DocumentId],  # noqa: ARG002 - for a store that knows no keys
+    ) -> Mapping[PlainKey, str]:
+        """Read the JSON of those documents that there are."""
+        kind, documents = shelf.kind, self._engine.documents
+        await self._engine.tables.ensure([kind])
+        statement, parameters = documents.load_texts(kind, self._tenant, keys)
+        with translate_errors():
+            async with self._lend() as connection:
+                rows = await connection.fetch_raw(statement, parameters)
+                encoding = connection.info.encoding
+        return read_texts(kind, rows, encoding)
 
     async def _hold(self, kind: DocumentType, identities: list[DocumentId]) -> None:
         statement = self._engine.documents.hold(kind, self._tenant, identities)

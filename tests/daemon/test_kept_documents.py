@@ -88,7 +88,7 @@ class Watched:
 
 def watch(monkeypatch, cls, units):
     watched = Watched()
-    commit_batch, load_rows = cls.commit_batch, units._load_rows
+    commit_batch, load_rows, load_texts = cls.commit_batch, units._load_rows, units._load_texts
 
     async def commit(store, unit, **where):
         watched.spans.append((where["floor"], where["ceiling"]))
@@ -103,7 +103,14 @@ def watch(monkeypatch, cls, units):
         return await load_rows(unit, kind, identities)
 
     monkeypatch.setattr(cls, "commit_batch", commit)
+
+    async def load_for_span(unit, shelf, keys, identities):
+        if units is not MemoryUnit:  # which loads them as any other
+            watched.loads.append(list(keys))
+        return await load_texts(unit, shelf, keys, identities)
+
     monkeypatch.setattr(units, "_load_rows", load)
+    monkeypatch.setattr(units, "_load_texts", load_for_span)
     return watched
 
 

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import attrs
 import psycopg
 import pytest
 import trio
@@ -58,6 +59,14 @@ async def test_a_statement_is_prepared_once_it_has_run_as_often_as_the_connectio
             assert await conn.fetch_row(ECHO, [str(number), None]) == (b"%d" % number, None)
             found.append(await prepared(conn))
     assert found == [0, 0, 1, 1]
+
+
+async def test_a_statement_that_is_planned_each_time_is_never_prepared(pg_dsn):
+    async with await Connection.connect(pg_dsn, prepare_threshold=0) as conn:
+        for number in range(4):
+            statement = attrs.evolve(ECHO, prepare=False)
+            assert await conn.fetch_row(statement, [str(number), None]) == (b"%d" % number, None)
+        assert await prepared(conn) == 0
 
 
 async def test_what_is_prepared_counts_among_the_cursors_own(conn):

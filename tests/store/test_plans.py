@@ -3,7 +3,10 @@
 from uuid import UUID
 
 import attrs
+import pytest
 from psycopg import sql
+
+from flowstore.store import HeldDocuments, OpenDocuments
 
 SOME, OFTEN = 40, 12
 FILL = """
@@ -31,17 +34,30 @@ async def times_read_whole(store, table):
     return times
 
 
-async def test_a_table_that_was_known_to_be_empty_is_not_read_whole_when_it_is_large(store, schema):
+async def load_in_a_session(store, identities):
+    return await store.session().load_many(Leaf, identities)
+
+
+async def load_in_a_span(store, identities):
+    unit = store.projection_session()
+    unit.keep(OpenDocuments(HeldDocuments(frozenset({Leaf}), 1_000_000)))
+    return await unit.load_many(Leaf, identities)
+
+
+@pytest.mark.parametrize("load", [load_in_a_session, load_in_a_span])
+async def test_a_table_that_was_known_to_be_empty_is_not_read_whole_when_it_is_large(
+    store, schema, load
+):
     table = sql.Identifier(schema, "doc_leaf")
     nobody = [UUID(int=number) for number in range(SOME)]
-    assert await store.session().load_many(Leaf, nobody) == []
+    assert await load(store, nobody) == []
     # Analyzed, rather than never looked at: of nothing, reading all is what takes the least.
     await run(store, "vacuum analyze {}", table)
     for _ in range(OFTEN):  # often enough for a plan to be kept
-        assert await store.session().load_many(Leaf, nobody) == []
+        assert await load(store, nobody) == []
     await run(store, FILL, table)
     stored = [row[0] for row in await run(store, f"select id from {{}} limit {SOME}", table)]
     before = await times_read_whole(store, table)
     for _ in range(OFTEN):
-        assert len(await store.session().load_many(Leaf, stored)) == SOME
+        assert len(await load(store, stored)) == SOME
     assert await times_read_whole(store, table) == before

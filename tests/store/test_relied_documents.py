@@ -184,3 +184,22 @@ async def test_many_documents_are_written_each_with_its_own_json(store, kind, id
         await shard.commit(*wanted, kind=kind)
         async with store.session() as session:
             assert await session.load_many(kind, identities) == wanted
+
+
+@pytest.mark.parametrize("count", [3, 150])
+@pytest.mark.parametrize(
+    ("kind", "identities"),
+    [
+        (Texted, [UUID(int=number * 2**121 + 1) for number in range(75)]),
+        (Labelled, [f"{text}{number}" for number in range(13) for text in TEXTS]),
+        (Counted, [number * 2**55 - 1 for number in range(-75, 75)]),
+    ],
+)
+async def test_a_span_reads_documents_whatever_their_identities(store, kind, identities, count):
+    there = [kind(identity, f"of {identity}") for identity in identities[:count:2]]
+    async with store.session() as session:
+        session.store(*there)
+        await session.save_changes()
+    unit = store.projection_session()
+    unit.keep(OpenDocuments(HeldDocuments(frozenset({kind}), 1_000_000)))
+    assert await unit.load_many(kind, identities[:count]) == there

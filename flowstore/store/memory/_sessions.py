@@ -6,10 +6,12 @@ from typing import Any, LiteralString, NoReturn, TypeVar, cast
 
 import attrs
 
+from flowstore.events import PlainKey, plain_key
 from flowstore.projections import Table
 from flowstore.store._document_session import DocumentSession
 from flowstore.store._document_types import DocumentId, DocumentType
 from flowstore.store._held import Written
+from flowstore.store._open_documents import Shelf
 from flowstore.store._projection_unit import ProjectionUnit
 from flowstore.store._statements import Lend, Row
 from flowstore.store.memory._database import Transaction, View
@@ -119,6 +121,15 @@ class MemoryUnit(MemoryDocuments, ProjectionUnit):
     def take_over(self, written: Written) -> None:
         """Queue what was gathered, each document by itself."""
         self._queue, self.relied = written.queue(), written.relied
+
+    async def _load_texts(
+        self,
+        shelf: Shelf,
+        keys: Sequence[PlainKey],
+        identities: Mapping[PlainKey, DocumentId],
+    ) -> Mapping[PlainKey, str]:
+        rows = await self._load_rows(shelf.kind, [identities[key] for key in keys])
+        return {plain_key(identity): text for identity, text, _ in rows}
 
     async def _hold(self, kind: DocumentType, identities: list[DocumentId]) -> None:
         transaction = cast("Transaction", self._view())
