@@ -1,5 +1,6 @@
 """What shadows promise to whoever fills them, and what they wait for."""
 
+from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
 
 import attrs
@@ -11,7 +12,7 @@ from flowstore.errors import DatabaseError, ProgressConflictError
 from flowstore.events import DeadLetter
 from flowstore.postgres import translate_errors
 from flowstore.projections import AsyncOptions, FlatTable, aggregate_projection
-from flowstore.store import Part, open_event_store
+from flowstore.store import Part, _shadow, open_event_store
 from flowstore.store._schema import lock_schema
 from flowstore.store._shadow import Shadow
 from flowstore.store._shadow_unit import shadow_table
@@ -123,6 +124,106 @@ async def test_a_shadow_is_claimed_in_the_transaction_that_forgets_others(pg_dsn
             await store.rebuilding.open_shadow(projection)
             shadow = await store.rebuilding.open_shadow(projection)
         assert await shadow.standing() == shadow.claim
+
+
+# -- a shadow that can't be opened --
+
+
+@pytest.fixture
+def in_the_way(schema):
+    """Something that has a shadow's name, and is nobody's table: it can't be made then."""
+    name = sql.Identifier(schema, shadow_table("doc_total")).as_string()
+    return f"create domain {name} as int", f"drop domain {name}"
+
+
+@pytest.fixture
+def marks(store, schema):
+    """List the shadows that have progress."""
+
+    async def read():
+        async with store.connection() as connection:
+            query = f"select shard from {schema}.progress where shard like 'shadow %'"
+            return await (await connection.execute(query)).fetchall()
+
+    return read
+
+
+async def test_who_cant_open_a_shadow_leaves_nothing(store, projection, in_the_way, marks):
+    async with store.connection() as connection:
+        await connection.execute(in_the_way[0])
+    with pytest.raises(DatabaseError, match="already exists"):
+        await store.rebuilding.open_shadow(projection)
+    assert await marks() == []
+
+
+async def test_what_goes_wrong_while_cleaning_up_hides_nothing(
+    store, projection, schema, in_the_way, marks
+):
+    """The next rebuild forgets what was left."""
+    refuse = f"create function {schema}.refuse() returns trigger language plpgsql"
+    refuses = f"create trigger refuse before delete on {schema}.progress for each row"
+    async with store.connection() as connection:
+        await connection.execute(in_the_way[0])
+        await connection.execute(f"{refuse} as $$ begin raise 'no cleaning up'; end $$")
+        await connection.execute(f"{refuses} execute function {schema}.refuse()")
+        with pytest.raises(DatabaseError, match="already exists"):
+            await store.rebuilding.open_shadow(projection)
+        [left] = await marks()
+        await connection.execute(in_the_way[1])
+        await connection.execute(f"drop trigger refuse on {schema}.progress")
+    shadow = await store.rebuilding.open_shadow(projection)
+    assert await marks() == [(shadow.shard,)]
+    assert left != (shadow.shard,)
+
+
+@asynccontextmanager
+async def opening_that_waits(store, projection, holder, statement):
+    """Open a shadow that waits for its tables; gives what cancels that."""
+    await holder.execute("begin")
+    await holder.execute(statement)
+    ended, scope = trio.Event(), trio.CancelScope()
+
+    async def run():
+        with scope:
+            await store.rebuilding.open_shadow(projection)
+        assert scope.cancelled_caught
+        ended.set()
+
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            await until_somebody_waits_for(holder, store, ended)
+            assert not ended.is_set()
+            yield scope
+            await ended.wait()
+
+
+async def test_an_opening_that_is_cancelled_cleans_up(store, projection, in_the_way, marks):
+    async with store.connection() as holder:
+        async with opening_that_waits(store, projection, holder, in_the_way[0]) as scope:
+            assert len(await marks()) == 1
+            scope.cancel()
+        assert await marks() == []
+        await holder.rollback()
+
+
+async def test_who_is_cancelled_cleans_up_for_some_seconds_and_no_longer(
+    store, projection, schema, in_the_way, marks, monkeypatch
+):
+    monkeypatch.setattr(_shadow, "_LAST_SECONDS", 0.1)
+    async with store.connection() as holder, store.connection() as other:
+        async with opening_that_waits(store, projection, holder, in_the_way[0]) as scope:
+            await other.execute("begin")
+            await other.execute(f"lock table {schema}.progress in exclusive mode")
+            scope.cancel()
+        await other.rollback()
+        await holder.rollback()
+    assert len(await marks()) == 1
+    shadow = await store.rebuilding.open_shadow(projection)
+    assert await marks() == [(shadow.shard,)]
+
+
+# -- keeping others from appending --
 
 
 async def test_only_the_lock_on_appends_is_given_up_soon(store, projection):
