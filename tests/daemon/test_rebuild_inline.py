@@ -490,6 +490,7 @@ async def test_an_open_append_is_waited_for_and_others_go_on_meanwhile(store):
         async with connection.transaction():
             await connection.execute(insert, (UUID(int=99), name))
             nursery.start_soon(run)
+            await until_it_waits_or_is_done(store, done)
             with trio.fail_after(PATIENCE):
                 await fill(store, *range(30, 50))
             assert not done.is_set()

@@ -42,16 +42,19 @@ async def add(kept, number, **where):
     await kept.commit_batch(unit, **where)
 
 
-async def until_somebody_waits_for(connection, store, done):
-    """Wait until the connection blocks somebody, or there is nobody left who could be blocked."""
+async def blocks(connection, store):
+    """Tell whether the connection blocks somebody."""
     pid = connection.info.backend_pid
     blocked = b"select from pg_stat_activity where %s = any(pg_blocking_pids(pid))"
     async with store.connection() as other:
-        with trio.fail_after(PATIENCE):
-            while not done.is_set():
-                if (await other.execute(blocked, (pid,))).rowcount:
-                    return
-                await trio.sleep(0.01)
+        return (await other.execute(blocked, (pid,))).rowcount > 0
+
+
+async def until_somebody_waits_for(connection, store, done):
+    """Wait until the connection blocks somebody, or there is nobody left who could be blocked."""
+    with trio.fail_after(PATIENCE):
+        while not done.is_set() and not await blocks(connection, store):  # noqa: ASYNC110 - only the server knows
+            await trio.sleep(0.01)
 
 
 async def waits_for(connection, store, shadow, work):
@@ -235,6 +238,37 @@ async def test_only_the_lock_on_appends_is_given_up_soon(store, projection):
     ):
         cursor = await connection.execute("select current_setting('lock_timeout')")
         assert await cursor.fetchone() == ("0",)
+
+
+async def test_keeping_appends_out_is_tried_again_and_lets_others_append_and_read(
+    store, projection, schema
+):
+    """An append that is open holds it up for longer than anybody else may be kept waiting."""
+    shadow = await store.rebuilding.open_shadow(projection)
+    name = next(iter(store.options.events.stored_names(Counted)))
+    insert = f"insert into {schema}.events (stream_id, version, type, data) values (%s, 1, %s, %s)"
+    entered, leave = trio.Event(), trio.Event()
+
+    async def hold():
+        async with store.rebuilding.holding_appends(projection, shadow, 0):
+            entered.set()
+            await leave.wait()
+
+    with trio.fail_after(PATIENCE):
+        async with store.connection() as other, trio.open_nursery() as nursery:
+            await other.execute("begin")
+            await other.execute(insert, (STREAMS[1], name, '{"by": 5}'))
+            nursery.start_soon(hold)
+            for is_waiting in (True, False, True):
+                while await blocks(other, store) is not is_waiting:  # noqa: ASYNC110 - only the server knows
+                    await trio.sleep(0.01)
+            await append(store, Counted(1), to=TOTAL)
+            assert not entered.is_set()
+            await other.rollback()
+            await entered.wait()
+            assert len(await store.session().events.fetch_stream(TOTAL)) == 1
+            leave.set()
+    assert shadow.is_in_place
 
 
 # -- what is read and written --
