@@ -182,15 +182,22 @@ async def write(store, writer, count, over=None):
 async def test_no_update_is_lost_or_doubled_beside_writers(store, writers):
     await fill(store, *range(30))
     overs = [trio.Event() for _ in range(writers)]
-    rebuilds = 0
-    with trio.fail_after(120):
+    rebuilds, rebuilt = 0, trio.Event()
+
+    async def write_twice(writer, over):
+        await write(store, writer, 30)
+        await rebuilt.wait()  # however fast it is
+        await write(store, 100 + writer, 30, over)
+
+    with trio.fail_after(300):
         async with trio.open_nursery() as nursery:
             for writer, over in enumerate(overs, 1):
-                nursery.start_soon(write, store, writer, 60, over)
+                nursery.start_soon(write_twice, writer, over)
             while not all(over.is_set() for over in overs):
                 await spoil_one(store)
                 await rebuild(store, Total)
                 rebuilds += 1
+                rebuilt.set()
                 assert len(await totals(store)) == 7
     assert rebuilds > 1
     found = await totals(store)
