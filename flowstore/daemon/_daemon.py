@@ -61,6 +61,7 @@ class ProjectionDaemon:
         loads = trio.CapacityLimiter(settings.max_loads)
         self._pages = SharedPages(store, settings.page_bytes, loads)
         detector.look = self._pages.look
+        detector.handing, detector.handed = self._pages.handing, self._pages.take_handed
         commits = trio.CapacityLimiter(settings.max_commits)
         self._shards = {
             registration.shard: Shard(

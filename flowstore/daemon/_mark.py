@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol, TypeAlias
 
 import trio
@@ -96,6 +97,8 @@ class Detector:
         mark: the sequence that may be read up to; 0 before the first look.
         changed: called when the mark has risen, and when why it doesn't is another.
         look: asks the store, given the mark so far and the leading edge's seconds.
+        handing: has events handed over while its block runs; without a leading edge alone.
+        handed: tells how far events lead on from the mark that need no look; 0: nowhere.
     """
 
     def __init__(self, store: EventFeed, settings: DaemonSettings, log: logging.Logger) -> None:
@@ -112,6 +115,8 @@ class Detector:
         self.mark = 0
         self.changed: _Call = _nothing
         self.look: _Look = self._ask
+        self.handing: Callable[[], AbstractContextManager[None]] = nullcontext
+        self.handed: Callable[[int], int] = _nowhere
 
     async def above(self, sequence: int) -> int:
         """Wait for a mark above a sequence."""
@@ -139,17 +144,19 @@ class Detector:
 
     async def run(self) -> None:
         """Look for ever."""
-        if self._settings.notifications:
-            async with self._store.listening():
+        is_exact = self._settings.leading_edge_buffer <= 0
+        with self.handing() if is_exact else nullcontext():
+            if self._settings.notifications:
+                async with self._store.listening():
+                    await self._look_for_ever()
+            else:
                 await self._look_for_ever()
-        else:
-            await self._look_for_ever()
 
     async def _look_for_ever(self) -> None:
         pace = Pace(self._settings)
         while True:
             heard = self._store.appends_heard
-            mark = await self._look_until_told()
+            mark = self.handed(self.mark) or await self._look_until_told()
             news = mark > self.mark
             if news:
                 self.mark = mark
@@ -200,3 +207,7 @@ async def _wait_for_more(store: EventFeed, heard: int, seconds: float) -> None:
 
 def _nothing() -> None:
     """Do nothing."""
+
+
+def _nowhere(_: int) -> int:
+    return 0

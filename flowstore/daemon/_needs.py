@@ -1,7 +1,7 @@
 """What a daemon asks of a store: PostgreSQL's and the one in memory both give it."""
 
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -9,6 +9,7 @@ from flowstore.events import DeadLetter, EventPage
 from flowstore.projections import IProjection
 from flowstore.store import (
     Claim,
+    Handover,
     LeaseSession,
     OpenAppend,
     ProjectionUnit,
@@ -55,6 +56,10 @@ class EventFeed(Protocol):
         include_archived: bool = False,
     ) -> tuple[int, EventPage]:
         """Give what `high_water` gives, and what `fetch_page` gives above a floor up to there."""
+        ...
+
+    def handing_over(self) -> AbstractContextManager[Handover]:
+        """Have events that were appended by this very store handed over within the block."""
         ...
 
     async def highest_sequence(self) -> int:

@@ -10,9 +10,9 @@ back at the tail it shares again.
 """
 
 import math
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import trio
@@ -21,59 +21,19 @@ from flowstore.daemon._needs import EventFeed
 from flowstore.daemon._pipeline import Fetch
 from flowstore.daemon._reasons import InHand
 from flowstore.daemon._retrying import is_passing
-from flowstore.events import Event, EventFailure, EventPage
+from flowstore.daemon._wants import Wants, fits, joined, part_of
+from flowstore.events import EventPage
 from flowstore.projections import IProjection
 
-__all__ = ["PageReader", "SharedPages", "Wants"]
+if TYPE_CHECKING:
+    from flowstore.store import Handover
+
+__all__ = ["PageReader", "SharedPages"]
 
 _KEPT_FOR: Final = 1.0
 """Seconds that a page is given out after it was asked for: events may be skipped or archived since."""
 _KEPT_EVENTS: Final = 1000
 """Events in kept pages, and pages without any, beside the bound in bytes: two ordinary pages."""
-
-_Placed = TypeVar("_Placed", Event, EventFailure)
-
-
-@attrs.frozen
-class Wants:
-    """Say what a shard reads.
-
-    Attributes:
-        types: the event types it consumes; empty: every one.
-        names: what those are stored as; None: whatever is stored.
-        page_size: most events a page.
-        include_archived: whether events of archived streams are read.
-    """
-
-    types: tuple[type, ...]
-    names: frozenset[str] | None
-    page_size: int
-    include_archived: bool
-
-    def reaches(self, floor: int, mark: int) -> bool:
-        """Tell whether a page reaches the mark, whatever the types: whether this is the tail."""
-        return mark - floor <= self.page_size
-
-    def covers(self, other: "Wants") -> bool:
-        """Tell whether a page of these has everything that the other wants."""
-        if self.include_archived is not other.include_archived:
-            return False
-        return self.names is None or (other.names is not None and other.names <= self.names)
-
-    def together(self, others: "Iterable[Wants]") -> "Wants":
-        """Add what others want, of which none is pickier about archived streams."""
-        everyone = (self, *others)
-        if any(each.names is None for each in everyone):
-            return attrs.evolve(self, types=(), names=None)
-        types = dict.fromkeys(each for wants in everyone for each in wants.types)
-        names = frozenset(name for wants in everyone for name in wants.names or ())
-        return attrs.evolve(self, types=tuple(types), names=names)
-
-    def own(self, placed: Sequence[_Placed]) -> Sequence[_Placed]:
-        """Take what is wanted out of what covers it."""
-        if self.names is None:
-            return placed
-        return [each for each in placed if each.type_name in self.names]
 
 
 @attrs.define(eq=False)
@@ -136,6 +96,7 @@ class SharedPages:
         self._shared: list[_Shared] = []  # oldest first
         self._readers: list[PageReader] = []
         self._begun = 0
+        self._handover: Handover | None = None
 
     @property
     def kept(self) -> tuple[EventPage, ...]:
@@ -156,6 +117,8 @@ class SharedPages:
         wants = Wants(types, names, options.page_size, options.include_archived)
         reader = PageReader(self, wants, floor, self._begun, in_hand)
         self._readers.append(reader)
+        if self._handover is not None:
+            self._handover.forget()  # it wants events as they are from now on
         try:
             yield reader.fetch
         finally:
@@ -171,7 +134,7 @@ class SharedPages:
         reader.at = floor
         page = await self._read_on(reader, floor, mark)
         while page.ceiling < mark and reader.wants.reaches(floor, mark):
-            further = _joined(page, await self._read_on(reader, page.ceiling, mark))
+            further = joined(page, await self._read_on(reader, page.ceiling, mark))
             if not self._is_one_page(reader, further):
                 break
             page = further
@@ -226,11 +189,53 @@ class SharedPages:
             # Whatever is wrong with the page is for those to find who want it; the others go on.
             return await self._store.high_water(leading_edge_buffer=leading_edge_buffer)
         if risen > mark:
-            shared = _Shared(wants, mark, risen, number, since, page)
-            shared.done.set()
-            self._shared.append(shared)
-            self.tidy()
+            self._give_out(_Shared(wants, mark, risen, number, since, page))
         return risen
+
+    @contextmanager
+    def handing(self) -> Generator[None]:
+        """Have events that the store has appended itself handed over, while the block runs."""
+        with self._store.handing_over() as handover:
+            self._handover = handover
+            try:
+                yield
+            finally:
+                self._handover = None
+
+    def take_handed(self, mark: int) -> int:
+        """Give the mark that events lead to which were handed over; 0 where a look has to tell.
+
+        Shards find them as any page that somebody has fetched.
+
+        Args:
+            mark: the last one that was told.
+        """
+        if self._handover is None:
+            return 0
+        wants = self._wanted_above(mark)
+        try:
+            page = self._handover.take(
+                mark,
+                frozenset() if wants is None else wants.names,
+                1 if wants is None else wants.page_size,
+                self._page_bytes,
+            )
+        except Exception:  # noqa: BLE001  whatever is wrong with them, a look finds it too, and tells
+            self._handover.forget()
+            return 0
+        if page is None:
+            return 0
+        if wants is not None:
+            self._begun += 1
+            self._give_out(
+                _Shared(wants, mark, page.ceiling, self._begun, trio.current_time(), page)
+            )
+        return page.ceiling
+
+    def _give_out(self, shared: _Shared) -> None:
+        shared.done.set()
+        self._shared.append(shared)
+        self.tidy()
 
     def _wanted_above(self, mark: int) -> Wants | None:
         """Tell what those want together who have read up to a mark; None if nobody has."""
@@ -271,7 +276,7 @@ class SharedPages:
         for each in self._shared:
             is_for_it = each.floor == floor and each.mark <= mark and each.number > reader.since
             is_young = each.page is None or each.since >= oldest
-            if is_for_it and is_young and _fits(each.wants, wants, floor, mark):
+            if is_for_it and is_young and fits(each.wants, wants, floor, mark):
                 return each
         return None
 
@@ -322,9 +327,9 @@ class SharedPages:
         Pages at the tail are as small as events are few. A shard that is behind and took them one
         by one would commit one by one, and stay behind.
         """
-        own = _part(page, shared.wants, reader.wants)
+        own = part_of(page, shared.wants, reader.wants)
         while (after := self._find(reader, own.ceiling, mark)) and after.page is not None:
-            further = _joined(own, _part(after.page, after.wants, reader.wants))
+            further = joined(own, part_of(after.page, after.wants, reader.wants))
             if further.ceiling == own.ceiling or not self._is_one_page(reader, further):
                 break
             own = further
@@ -333,24 +338,3 @@ class SharedPages:
     def _is_one_page(self, reader: PageReader, page: EventPage) -> bool:
         count = len(page.events) + len(page.failures)
         return count <= reader.wants.page_size and page.size <= self._page_bytes
-
-
-def _fits(shared: Wants, wants: Wants, floor: int, mark: int) -> bool:
-    """Tell whether a shared page is as good as one's own."""
-    return shared == wants or (wants.reaches(floor, mark) and shared.covers(wants))
-
-
-def _part(page: EventPage, shared: Wants, wants: Wants) -> EventPage:
-    if shared.names == wants.names:
-        return page
-    return attrs.evolve(page, events=wants.own(page.events), failures=wants.own(page.failures))
-
-
-def _joined(first: EventPage, second: EventPage) -> EventPage:
-    return EventPage(
-        first.floor,
-        second.ceiling,
-        (*first.events, *second.events),
-        (*first.failures, *second.failures),
-        size=first.size + second.size,
-    )

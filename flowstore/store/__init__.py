@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from flowstore.store._document_types import DocumentType, DocumentTypes
     from flowstore.store._event_operations import EventOperations
     from flowstore.store._feed import OpenAppend, Part
+    from flowstore.store._handover import Handover
     from flowstore.store._held import HeldDocuments, Written
     from flowstore.store._indexes import ExpressionIndex, GinIndex, Index, expression, gin
     from flowstore.store._leases import LeaseSession, Taking
@@ -39,6 +40,7 @@ else:
             "_document_types": ("DocumentType", "DocumentTypes"),
             "_event_operations": ("EventOperations",),
             "_feed": ("OpenAppend", "Part"),
+            "_handover": ("Handover",),
             "_held": ("HeldDocuments", "Written"),
             "_indexes": ("ExpressionIndex", "GinIndex", "Index", "expression", "gin"),
             "_leases": ("LeaseSession", "Taking"),
@@ -73,6 +75,7 @@ __all__ = [
     "EventStore",
     "ExpressionIndex",
     "GinIndex",
+    "Handover",
     "HeldDocuments",
     "HeldReplay",
     "Index",

@@ -21,7 +21,7 @@ from flowstore.store import _arrays
 from flowstore.store._queue import QueuedAppend
 from flowstore.store._wire import number, numbers, time
 
-__all__ = ["AppendPlan", "Appended", "plan_append", "plan_streams"]
+__all__ = ["APPEND_EVENT_TOLD", "TOLD", "AppendPlan", "Appended", "plan_append", "plan_streams"]
 
 _T = TypeVar("_T")
 
@@ -38,6 +38,13 @@ _APPEND_EVENT: Final = (
     " %s::uuid, %s::text, %s::text, %s::text, %s::text, %s::text, %s::text)"
 )
 """For a single event."""
+APPEND_EVENT_TOLD: Final = (
+    "select e.base, e.sequence, e.appended, {event_columns} from {schema}.append_event_told("
+    "%s::text, %s::{stream_arg}, %s::text, %s::bigint, %s::boolean, %s::boolean,"
+    " %s::uuid, %s::text, %s::text, %s::text, %s::text, %s::text, %s::text) e"
+)
+"""The same, and in the columns from `TOLD` on the event as it is stored."""
+TOLD: Final = 3
 _APPEND_STREAM: Final = (
     "select base, sequences, appended from {schema}.append_stream("
     "%s::text, %s::{stream_arg}, %s::text, %s::bigint, %s::boolean, %s::boolean,"
@@ -136,6 +143,11 @@ class AppendPlan:
     placed: tuple[tuple[int, int], ...]
     queued: tuple[QueuedAppend, ...]
     call: LiteralString = _APPEND
+
+    @property
+    def is_one_event(self) -> bool:
+        """Whether `APPEND_EVENT_TOLD` can be called instead."""
+        return self.call is _APPEND_EVENT
 
     def answered(self, row: Sequence[Any]) -> list[list[Event]]:
         """Give the events their places, as the function's row says."""

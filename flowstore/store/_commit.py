@@ -1,11 +1,13 @@
 """Committing a session's queue: everything or nothing, in as few round trips as possible."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import attrs
+from psycopg import pq
 
 from flowstore.errors import (
     ConcurrencyError,
@@ -15,7 +17,7 @@ from flowstore.errors import (
 )
 from flowstore.events import Event
 from flowstore.postgres import Connection, translate_errors
-from flowstore.store._append import AppendPlan, plan_append
+from flowstore.store._append import APPEND_EVENT_TOLD, TOLD, AppendPlan, plan_append
 from flowstore.store._engine import Engine
 from flowstore.store._inline import apply_inline
 from flowstore.store._locks import HeldLocks
@@ -34,6 +36,7 @@ from flowstore.store._queue import (
     WriteDocuments,
     in_batches,
 )
+from flowstore.store._raw_events import event_reader, place_and_size
 from flowstore.store._refusals import EventIdTakenError, refused_commits
 from flowstore.store._repeats import (
     find_stored,
@@ -46,6 +49,7 @@ from flowstore.store._statements import Row, Statement, fetch_rows, lend_again, 
 
 __all__ = ["Callbacks", "Commit", "Written", "operation_statements", "see_to_tables"]
 
+IDLE: Final = pq.TransactionStatus.IDLE
 _ARCHIVE: Final = "select {schema}.archive_stream(%s, %s)"
 _PERHAPS_REPEATED: Final = (
     ConcurrencyError,
@@ -164,6 +168,8 @@ class Commit:
 
     async def _write_at_once(self, connection: Connection, plan: AppendPlan | None) -> Written:
         if not self.queue.operations:
+            if plan is not None and plan.is_one_event and self.engine.handovers.are_wanted:
+                return await self._write_and_hand_over(connection, plan)
             return [] if plan is None else await self._write_directly(connection, plan)
         statements = [] if plan is None else [self._append(plan)]
         statements += operation_statements(self.engine, self.queue.operations)
@@ -173,6 +179,18 @@ class Commit:
     async def _write_directly(self, connection: Connection, plan: AppendPlan) -> Written:
         call = self.engine.sql.direct(plan.call)
         return plan.told(await connection.fetch_row(call, plan.parameters))
+
+    async def _write_and_hand_over(self, connection: Connection, plan: AppendPlan) -> Written:
+        """Write a single event, and give it to the daemons here, as it is stored."""
+        call = self.engine.sql.direct(APPEND_EVENT_TOLD)
+        row = await connection.fetch_row(call, plan.parameters)
+        # An answer, and no transaction open behind it: it is committed.
+        if connection.pgconn.transaction_status == IDLE:
+            stored = row[TOLD:]
+            read = event_reader(connection, has_text_ids=self.engine.has_text_ids)
+            sequence, size = place_and_size(stored)
+            self.engine.handovers.put(sequence, size, partial(read, stored))
+        return plan.told(row[:TOLD], connection.info.timezone)
 
     async def _write_in_order(
         self, connection: Connection, plan: AppendPlan | None

@@ -13,6 +13,7 @@ from flowstore.store._document_types import DocumentType, DocumentTypes
 from flowstore.store._documents import DocumentSql
 from flowstore.store._fields import stored_documents
 from flowstore.store._flat_tables import FlatTables
+from flowstore.store._handover import Handovers
 from flowstore.store._ids import new_event_id, new_event_uuids
 from flowstore.store._keeping import Keep, keep_nothing
 from flowstore.store._names import check_event_text, stored_tenant
@@ -38,6 +39,7 @@ class Engine:
         flat_tables: creates flat tables, and makes the statements for their rows.
         lend: lends a connection of the pool.
         appended: is called after each commit that appended events.
+        handovers: hand single events to daemons of the same store.
         new_id: draws an event's identity.
         keep: lends a connection for longer than a block.
     """
@@ -51,6 +53,7 @@ class Engine:
     flat_tables: FlatTables
     lend: Lend
     appended: Callable[[], None]
+    handovers: Handovers
     new_id: Callable[[], UUID] = new_event_id
     keep: Keep = keep_nothing
 
@@ -145,10 +148,11 @@ def make_engine(
     sql = SchemaSql(options.schema, options.stream_identity)
     codec = DocumentCodec(options.events.converter)
     documents = DocumentSql(sql, codec)
+    event_codec = EventCodec(options.events)
     return Engine(
         options=options,
         sql=sql,
-        codec=EventCodec(options.events),
+        codec=event_codec,
         documents=documents,
         catalogue=stored_documents(options),
         tables=DocumentTables(dsn, sql, options.auto_create),
@@ -161,5 +165,6 @@ def make_engine(
         ),
         lend=lend,
         appended=appended,
+        handovers=Handovers(event_codec),
         new_id=new_id,
     )

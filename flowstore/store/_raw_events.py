@@ -1,13 +1,13 @@
 """Rows of events as `Connection.fetch_raw` gives them, read as psycopg's cursors read them."""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 from uuid import UUID
 
 from flowstore.postgres import Connection, RawRow
 from flowstore.store._wire import number, time
 
-__all__ = ["event_reader"]
+__all__ = ["event_reader", "place_and_size"]
 
 _Read: TypeAlias = Callable[[bytes], Any]
 
@@ -34,6 +34,12 @@ def event_reader(connection: Connection, *, has_text_ids: bool) -> Callable[[Raw
         ]
 
     return read
+
+
+def place_and_size(row: RawRow) -> tuple[int, int]:
+    """Give an event's sequence, and how many bytes of JSON it has."""
+    sequence, data, headers = cast("bytes", row[0]), row[5], row[7]
+    return number(sequence), len(data or b"") + len(headers or b"")
 
 
 def _uuid(raw: bytes) -> UUID:

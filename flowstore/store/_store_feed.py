@@ -1,11 +1,13 @@
 """What a daemon asks of a store about its events: which there are, up to where, and when to look."""
 
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
 
 from flowstore.events import EventPage
+from flowstore.store._engine import Engine
 from flowstore.store._feed import Feed, OpenAppend
+from flowstore.store._handover import Handover
 from flowstore.store._signals import Signals
 
 __all__ = ["StoreFeed"]
@@ -19,6 +21,7 @@ class StoreFeed:
 
     __slots__ = ()
 
+    _engine: Engine
     _feed: Feed
     _signals: Signals
 
@@ -140,6 +143,13 @@ class StoreFeed:
             max_bytes=max_bytes,
             include_archived=include_archived,
         )
+
+    def handing_over(self) -> AbstractContextManager[Handover]:
+        """Have single events that this store appends handed over while the block runs.
+
+        For whoever reads at the mark: what follows it directly needs no look.
+        """
+        return self._engine.handovers.taking()
 
     # -- waking up -------------------------------------------------------------------------------
 

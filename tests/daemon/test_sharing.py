@@ -216,12 +216,12 @@ async def test_a_shard_that_falls_behind_holds_nobody_and_comes_back(
         gate.set()
         await daemon.wait_for_non_stale_results(timeout=20)
         before = len(fetched)
-        await append(store, Counted())
+        await append(store, Counted(), Other())
         await daemon.wait_for_non_stale_results(timeout=20)
         assert len(fetched) == before + 1
         assert daemon._pages.kept == ()
     for name in ("slow", "fast_0", "fast_2"):
-        assert await table.sequences(store, name) == list(range(1, 2002))
+        assert await table.sequences(store, name) == list(range(1, 2003))
 
 
 async def test_what_comes_while_a_page_is_committed_is_one_page_afterwards(

@@ -1,4 +1,4 @@
-"""Twelve writers against a running daemon, and one query that tells whether anything went wrong.
+"""Fifteen writers against a running daemon, and one query that tells whether anything went wrong.
 
 Writers abort, set savepoints, pause between drawing numbers and committing, take transaction ids
 early, append to several streams at once, import, and prepare transactions. Every rule for how far it
@@ -7,7 +7,7 @@ is safe to read that is known to be wrong takes the right one's place, and is ca
 
 import logging
 import random
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from uuid import UUID, uuid4
 
 import attrs
@@ -18,7 +18,7 @@ from psycopg import sql
 from flowstore import AsyncOptions, DaemonSettings, FlowstoreError, Store, StoreOptions
 from flowstore.events import in_sequence
 from flowstore.postgres import Connection
-from flowstore.store import open_event_store
+from flowstore.store import Handover, open_event_store
 
 LOG = logging.getLogger("faults")
 SHARDS = 4
@@ -198,9 +198,20 @@ async def write_by_import(store, dice, rounds):
         await store.import_events(slowly())
 
 
+async def write_one_by_one(store, dice, rounds):
+    """Append a single event a commit, as it is handed over; some are refused, some given up."""
+    for _ in range(rounds * 2):
+        async with store.session() as session:
+            stream_id, expected = UUID(int=dice.randint(6, 9)), dice.choice((None, None, 10**6))
+            session.events.append(stream_id, Happened(), expected_version=expected)
+            with suppress(FlowstoreError), trio.move_on_after(dice.choice((0.002, 10, 10))):
+                await session.save_changes()
+        await trio.sleep(dice.choice(PAUSES) / 3)
+
+
 async def write_all(store, rounds, seed):
-    """Twelve writers at once."""
-    dice = [random.Random(f"{seed} {number}") for number in range(12)]
+    """Fifteen writers at once."""
+    dice = [random.Random(f"{seed} {number}") for number in range(15)]
     async with trio.open_nursery() as nursery:
         for number in range(6):
             nursery.start_soon(Hand(store.dsn, dice[number]).write, rounds)
@@ -209,6 +220,8 @@ async def write_all(store, rounds, seed):
         for number in (8, 9, 10):
             nursery.start_soon(write_through_sessions, store, dice[number], rounds)
         nursery.start_soon(write_by_import, store, dice[11], rounds // 3)
+        for number in (12, 13, 14):
+            nursery.start_soon(write_one_by_one, store, dice[number], rounds)
 
 
 async def judge(store):
@@ -217,7 +230,16 @@ async def judge(store):
         return Verdict(*await (await connection.execute(query, (SHARDS,))).fetchone())
 
 
-async def run_writers(store, rounds, seed):
+async def write_mostly_here(store, rounds, seed):
+    """Four writers of single events in this process, and one by hand."""
+    dice = [random.Random(f"{seed} {number}") for number in range(5)]
+    async with trio.open_nursery() as nursery:
+        for number in range(4):
+            nursery.start_soon(write_one_by_one, store, dice[number], rounds)
+        nursery.start_soon(Hand(store.dsn, dice[4]).write, rounds // 4)
+
+
+async def run_writers(store, rounds, seed, write_all=write_all):
     """Run writers and daemon at once, let the daemon come to the end, and judge."""
     with trio.fail_after(300 + 5 * rounds):
         async with store.build_projection_daemon(HURRIED) as daemon:
@@ -346,3 +368,35 @@ class HighestSequence(Apart):
 
 async def test_the_highest_visible_sequence_as_the_mark_loses_events(scene):
     assert await loses_events(scene, HighestSequence)
+
+
+async def test_events_that_are_handed_over_across_a_gap_lose_events(scene, monkeypatch):
+    """The number in between may be of an append that is open still."""
+    take = Handover.take
+
+    def take_the_next_there_is(handover, mark, *how):
+        following = min((each for each in handover._handed if each > mark), default=mark + 1)
+        page = take(handover, following - 1, *how)
+        return page and attrs.evolve(page, floor=mark)
+
+    monkeypatch.setattr(Handover, "take", take_the_next_there_is)
+    assert await loses_events(scene)
+
+
+async def test_nothing_is_lost_where_most_events_are_handed_over(scene, soak, monkeypatch):
+    pages, take = [], Handover.take
+
+    def note(handover, *how):
+        pages.append(take(handover, *how))
+        return pages[-1]
+
+    monkeypatch.setattr(Handover, "take", note)
+    for seed in range(soak(2, 20)):
+        async with scene() as store:
+            verdict = await run_writers(store, soak(40, 200), seed, write_mostly_here)
+            assert verdict.is_good, verdict
+            async with store.connection() as connection:
+                await connection.execute("drop schema faults cascade")
+    handed = sum(page.ceiling - page.floor for page in pages if page)
+    LOG.info("%s events were handed over", handed)
+    assert handed > 20

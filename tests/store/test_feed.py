@@ -8,6 +8,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from flowstore.errors import InvalidEventError, UnknownEventTypeError
+from flowstore.postgres import Connection
 from flowstore.store import StoreOptions, open_event_store
 
 
@@ -174,3 +175,57 @@ async def test_the_sequence_before_a_time_goes_by_when_it_was_recorded(store, si
     now = datetime.now(UTC)
     assert await store.sequence_before(now - timedelta(hours=1)) == 0
     assert await store.sequence_before(now + timedelta(hours=1)) == 6
+
+
+async def test_a_look_passes_no_number_that_somebody_else_still_has(store, pg_dsn):
+    """It knows the mark without asking for locks only where every number since is there."""
+    insert = (
+        f'insert into "{store.options.schema}".events (stream_id, version, type, data)'
+        " values (gen_random_uuid(), 1, 'opened', '{}')"
+    ).encode()
+    async with (
+        await Connection.connect(pg_dsn, autocommit=False) as first,
+        await Connection.connect(pg_dsn, autocommit=False) as second,
+    ):
+        await append(store, Opened())  # 1
+        assert (await store.look(0))[0] == 1
+        await first.execute(insert)  # 2
+        assert (await store.look(1))[0] == 1
+        await append(store, Opened())  # 3
+        mark, page = await store.look(1)
+        assert (mark, sequences(page)) == (1, [])
+        await first.commit()
+        await second.execute(insert)  # 4
+        # The bound of whoever holds 4 doesn't hold what is below it.
+        mark, page = await store.look(1)
+        assert (mark, sequences(page), page.ceiling) == (3, [2, 3], 3)
+        await second.rollback()
+        mark, page = await store.look(3)
+        assert (mark, sequences(page), page.ceiling) == (4, [], 4)
+        await append(store, Opened())  # 5
+        mark, page = await store.look(4)
+        assert (mark, sequences(page), page.ceiling) == (5, [5], 5)
+        assert await store.high_water() == 5
+
+
+@pytest.mark.parametrize("many", [1, 19, 20, 21, 22, 60])
+async def test_a_look_at_many_new_events_gives_all_of_them(store, many):
+    await append(store, Opened())
+    assert (await store.look(0))[0] == 1
+    await append(store, *[Opened()] * many)
+    mark, page = await store.look(1)
+    assert (mark, sequences(page), page.ceiling) == (
+        many + 1,
+        list(range(2, many + 2)),
+        many + 1,
+    )
+
+
+async def test_a_look_follows_a_sequence_that_was_set_back(store):
+    await append(store, *[Opened()] * 5)
+    assert (await store.look(0))[0] == 5
+    async with store.connection() as connection:
+        await connection.execute(
+            f"select setval('\"{store.options.schema}\".events_sequence', 3)".encode()
+        )
+    assert (await store.look(5))[0] == await store.high_water() == 3

@@ -99,6 +99,7 @@ KEPT = """
 0013_parts 9ceb51fb20e5
 0014_look c847fb7a0959
 0015_append_event 3997ff574905
+0016_tail e94eb09e7f7d
 """
 
 

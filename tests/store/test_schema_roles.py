@@ -21,6 +21,7 @@ from flowstore.store import (
     StoreOptions,
     apply_schema,
     assert_schema,
+    open_event_store,
     patch_schema,
     schema_grants,
 )
@@ -148,6 +149,15 @@ async def live(store):
         session.events.append(first, Archived("over"))
         await session.save_changes()
         assert await session.events.fetch_stream(second) == []
+    await hand_over(store.dsn)
+
+
+async def hand_over(dsn):
+    """Append as beside a daemon, where nothing runs inline."""
+    plain = StoreOptions(schema=SCHEMA, auto_create="none")
+    async with open_event_store(dsn, plain) as store:
+        with store.handing_over():
+            await append(store, uuid4(), Paid(1))
 
 
 async def write_and_read(store, first):

@@ -9,6 +9,7 @@ from flowstore.events import Event
 from flowstore.store._commit import Callbacks, Commit, Written
 from flowstore.store._inline import apply_inline
 from flowstore.store._queue import QueuedAppend
+from flowstore.store._rows import row_size
 from flowstore.store._statements import Row
 from flowstore.store.memory._appending import MemoryAppend, plan_memory_append
 from flowstore.store.memory._database import Transaction
@@ -55,7 +56,17 @@ class MemoryCommit(Commit):
             with transaction.savepoint():
                 return await self._write_in(transaction, appends)
         async with self.locks.database.transaction(self.locks.pause) as begun:
-            return await self._write_in(begun, appends)
+            written = await self._write_in(begun, appends)
+        self._hand_over(written[0])
+        return written
+
+    def _hand_over(self, recorded: Written) -> None:
+        """Give a single event, which is committed, to the daemons of this store."""
+        events = list(chain.from_iterable(recorded))
+        stored = self.locks.database.get(EVENTS, events[0].sequence) if len(events) == 1 else None
+        if stored is not None and not self.queue.operations:
+            row = stored.row()
+            self.engine.handovers.put(stored.sequence, row_size(row), lambda: row)
 
     async def _write_in(
         self, transaction: Transaction, appends: Sequence[QueuedAppend]
