@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from flowstore.postgres._backends import backend_of, end_backend
     from flowstore.postgres._beside import plain_nursery
     from flowstore.postgres._connection import Connection
-    from flowstore.postgres._direct import DirectStatement, RawRow
+    from flowstore.postgres._direct import Along, DirectStatement, RawRow
     from flowstore.postgres._embedded import embedded_postgres
     from flowstore.postgres._errors import redact, translate_errors
     from flowstore.postgres._pool import Pool
@@ -23,7 +23,7 @@ else:
             "_backends": ("backend_of", "end_backend"),
             "_beside": ("plain_nursery",),
             "_connection": ("Connection",),
-            "_direct": ("DirectStatement", "RawRow"),
+            "_direct": ("Along", "DirectStatement", "RawRow"),
             "_embedded": ("embedded_postgres",),
             "_errors": ("redact", "translate_errors"),
             "_pool": ("Pool",),
@@ -33,6 +33,7 @@ else:
     )
 
 __all__ = [
+    "Along",
     "Backend",
     "Connection",
     "DirectStatement",

@@ -18,7 +18,14 @@ from psycopg.rows import AsyncRowFactory, TupleRow, tuple_row
 from flowstore.postgres._backend import Backend
 from flowstore.postgres._blocks import SeenThrough, ServerCursor
 from flowstore.postgres._connect import open_pgconn, with_name, with_time_limits
-from flowstore.postgres._direct import DirectStatement, RawRow, fetch_row, fetch_rows
+from flowstore.postgres._direct import (
+    Along,
+    DirectStatement,
+    RawRow,
+    fetch_row,
+    fetch_row_with,
+    fetch_rows,
+)
 from flowstore.postgres._interrupt import (
     OutcomeUnknownError,
     interrupt,
@@ -34,6 +41,7 @@ T = TypeVar("T")
 
 APPLICATION_NAME: Final = "flowstore"
 ACTIVE: Final = pq.TransactionStatus.ACTIVE
+IDLE: Final = pq.TransactionStatus.IDLE
 NO_PIPELINE: Final = pq.PipelineStatus.OFF
 
 
@@ -162,21 +170,36 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         return await self._wait(gen)
 
     async def fetch_row(
-        self, statement: DirectStatement, parameters: Sequence[str | None]
+        self,
+        statement: DirectStatement,
+        parameters: Sequence[str | None],
+        along: Along | None = None,
     ) -> RawRow:
         """Execute a statement that gives one row, without a cursor; not inside `pipeline()`.
 
         Args:
             statement: is prepared on the server as cursors' statements are.
             parameters: as text, in order; None is null.
+            along: is sent in the same go, and carried out after it whatever becomes of it, as a
+                transaction of its own; nobody is told what became of that.
 
         Returns:
             The row's columns in binary, as the server sent them.
 
         Raises:
             psycopg.DataError: a parameter holds a NUL.
+            psycopg.NotSupportedError: something is to go along with it in a transaction.
         """
-        return await self._fetch(fetch_row(self, statement, parameters))
+        if along is None:
+            return await self._fetch(fetch_row(self, statement, parameters))
+        if not self.is_alone:
+            raise psycopg.NotSupportedError("two statements can't be sent within a transaction")
+        return await self._fetch(fetch_row_with(self, statement, parameters, along))
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether the next statement is a transaction of its own, as none is open."""
+        return self.autocommit and self.pgconn.transaction_status == IDLE
 
     async def fetch_raw(
         self, statement: DirectStatement, parameters: Sequence[str | None]

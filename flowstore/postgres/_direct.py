@@ -20,7 +20,7 @@ from psycopg.pq.abc import PGresult
 if TYPE_CHECKING:
     from flowstore.postgres._connection import Connection
 
-__all__ = ["DirectStatement", "RawRow", "fetch_row", "fetch_rows"]
+__all__ = ["Along", "DirectStatement", "RawRow", "fetch_row", "fetch_row_with", "fetch_rows"]
 
 RawRow: TypeAlias = tuple[bytes | None, ...]
 
@@ -44,6 +44,10 @@ class DirectStatement:
     query: bytes
     prepare: bool | None = None
     types: tuple[int, ...] = attrs.field(default=(), init=False)
+
+
+Along: TypeAlias = tuple[DirectStatement, Sequence[str | None]]
+"""A statement with its parameters that is sent along with another one."""
 
 
 def fetch_row(
@@ -70,27 +74,90 @@ def fetch_rows(
         psycopg.DataError: a parameter holds a NUL, which would cut it off.
         psycopg.Error: the server refused the statement, or can't be reached.
     """
-    pgconn = connection.pgconn
-    values = _encoded(parameters, pgconn._encoding)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - as cursors do
-    yield from connection._start_query()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - begins a transaction without autocommit
-    prepared = connection._prepared  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - see above
-    asked = cast("Any", statement)  # it looks at the query and the types
-    how, name = prepared.get(asked, statement.prepare)
-    if how is NO:
-        pgconn.send_query_params(statement.query, values, result_format=BINARY)
-    else:
-        if how is SHOULD:
-            pgconn.send_prepare(name, statement.query)
-            _check((yield from generators.execute(pgconn)), connection)
-        pgconn.send_query_prepared(name, values, result_format=BINARY)
-    key = prepared.maybe_add_to_cache(asked, how, name)
-    results = yield from generators.execute(pgconn)
-    if key is not None:
-        prepared.validate(key, how, name, results)
+    ready = yield from _make_ready(connection, statement, parameters)
+    ready.send()
+    results = yield from generators.execute(connection.pgconn)
+    ready.note(results)
     _check(results, connection)
     rows = _rows(results)
-    yield from prepared.maintain_gen(connection)
+    yield from ready.prepared.maintain_gen(connection)
     return rows
+
+
+def fetch_row_with(
+    connection: "Connection",
+    statement: DirectStatement,
+    parameters: Sequence[str | None],
+    along: Along,
+) -> PQGen[RawRow]:
+    """Execute a statement that gives one row, and send another one with it, for its effect.
+
+    The server carries out one after the other without waiting in between, each as a transaction of
+    its own: the second also where the first is refused. Outside a transaction, and with autocommit.
+
+    Raises:
+        psycopg.Error: as `fetch_row` does, for the first. What becomes of the second isn't told.
+    """
+    pgconn = connection.pgconn
+    first = yield from _make_ready(connection, statement, parameters)
+    second = yield from _make_ready(connection, *along)
+    pgconn.enter_pipeline_mode()
+    for each in (first, second):
+        each.send()
+        pgconn.pipeline_sync()
+    results = yield from generators.execute(pgconn)
+    yield from generators.fetch_many(pgconn)  # the end of the first
+    others = yield from generators.fetch_many(pgconn)
+    yield from generators.fetch_many(pgconn)
+    # Not where an error has ended it before: the connection is lost then, or closed for being in the mode.
+    pgconn.exit_pipeline_mode()
+    first.note(results)
+    second.note(others)
+    _check(results, connection)
+    rows = _rows(results)
+    yield from first.prepared.maintain_gen(connection)
+    if len(rows) != 1:
+        raise psycopg.InternalError("the statement gave no row, or several: ask for one")
+    return rows[0]
+
+
+@attrs.define(eq=False)
+class _Ready:
+    """A statement that is prepared, where it is to be."""
+
+    pgconn: Any
+    prepared: Any
+    statement: DirectStatement
+    values: list[bytes | None]
+    how: Prepare
+    name: bytes
+    key: Any = None
+
+    def send(self) -> None:
+        if self.how is NO:
+            self.pgconn.send_query_params(self.statement.query, self.values, result_format=BINARY)
+        else:
+            self.pgconn.send_query_prepared(self.name, self.values, result_format=BINARY)
+        self.key = self.prepared.maybe_add_to_cache(self.statement, self.how, self.name)
+
+    def note(self, results: Sequence[PGresult]) -> None:
+        if self.key is not None:
+            self.prepared.validate(self.key, self.how, self.name, results)
+
+
+def _make_ready(
+    connection: "Connection", statement: DirectStatement, parameters: Sequence[str | None]
+) -> PQGen[_Ready]:
+    pgconn = connection.pgconn
+    values = _encoded(parameters, pgconn._encoding)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - as cursors do
+    prepared = connection._prepared  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - see above
+    yield from connection._start_query()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - begins a transaction without autocommit
+    # It looks at the query and the types.
+    how, name = prepared.get(cast("Any", statement), statement.prepare)
+    if how is SHOULD:
+        pgconn.send_prepare(name, statement.query)
+        _check((yield from generators.execute(pgconn)), connection)
+    return _Ready(pgconn, prepared, statement, values, how, name)
 
 
 def _encoded(parameters: Sequence[str | None], encoding: str) -> list[bytes | None]:

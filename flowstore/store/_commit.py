@@ -7,7 +7,6 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import attrs
-from psycopg import pq
 
 from flowstore.errors import (
     ConcurrencyError,
@@ -49,7 +48,6 @@ from flowstore.store._statements import Row, Statement, fetch_rows, lend_again, 
 
 __all__ = ["Callbacks", "Commit", "Written", "operation_statements", "see_to_tables"]
 
-IDLE: Final = pq.TransactionStatus.IDLE
 _ARCHIVE: Final = "select {schema}.archive_stream(%s, %s)"
 _PERHAPS_REPEATED: Final = (
     ConcurrencyError,
@@ -168,9 +166,7 @@ class Commit:
 
     async def _write_at_once(self, connection: Connection, plan: AppendPlan | None) -> Written:
         if not self.queue.operations:
-            if plan is not None and plan.is_one_event and self.engine.handovers.are_wanted:
-                return await self._write_and_hand_over(connection, plan)
-            return [] if plan is None else await self._write_directly(connection, plan)
+            return [] if plan is None else await self._write_alone(connection, plan)
         statements = [] if plan is None else [self._append(plan)]
         statements += operation_statements(self.engine, self.queue.operations)
         rows = await run_as_one(connection, statements)
@@ -180,17 +176,22 @@ class Commit:
         call = self.engine.sql.direct(plan.call)
         return plan.told(await connection.fetch_row(call, plan.parameters))
 
-    async def _write_and_hand_over(self, connection: Connection, plan: AppendPlan) -> Written:
-        """Write a single event, and give it to the daemons here, as it is stored."""
-        call = self.engine.sql.direct(APPEND_EVENT_TOLD)
-        row = await connection.fetch_row(call, plan.parameters)
+    async def _write_alone(self, connection: Connection, plan: AppendPlan) -> Written:
+        """Write events in a commit of their own, and tell of it: here of a single one as it is stored."""
+        hands_over = plan.is_one_event and self.engine.handovers.are_wanted
+        call = self.engine.sql.direct(APPEND_EVENT_TOLD if hands_over else plan.call)
+        along = self.engine.along() if connection.is_alone else None
+        row = await connection.fetch_row(call, plan.parameters, along)
+        self.queue.is_told = along is not None
+        if not hands_over:
+            return plan.told(row)
         # An answer, and no transaction open behind it: it is committed.
-        if connection.pgconn.transaction_status == IDLE:
+        if connection.is_alone:
             stored = row[TOLD:]
             read = event_reader(connection, has_text_ids=self.engine.has_text_ids)
             sequence, size = place_and_size(stored)
             self.engine.handovers.put(sequence, size, partial(read, stored))
-        return plan.told(row[:TOLD], connection.info.timezone)
+        return plan.told(row[:TOLD])
 
     async def _write_in_order(
         self, connection: Connection, plan: AppendPlan | None

@@ -1,7 +1,7 @@
 """What all sessions of one store share."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import attrs
@@ -9,6 +9,7 @@ import attrs
 from flowstore.codec import DocumentCodec, EventCodec
 from flowstore.errors import InvalidEventError, InvalidTenantError
 from flowstore.events import StreamId
+from flowstore.postgres import Along
 from flowstore.store._document_types import DocumentType, DocumentTypes
 from flowstore.store._documents import DocumentSql
 from flowstore.store._fields import stored_documents
@@ -25,6 +26,18 @@ from flowstore.store._tables import DocumentTables
 __all__ = ["Engine", "make_engine"]
 
 
+class Appended(Protocol):
+    """Is told of a commit that appended events."""
+
+    def __call__(self, *, is_told: bool = False) -> None:
+        """Wake who waits; other processes have been told, or are to be."""
+        ...
+
+
+def _nothing() -> None:
+    """Give nothing."""
+
+
 @attrs.frozen
 class Engine:
     """Hold what all sessions of one store share.
@@ -39,6 +52,7 @@ class Engine:
         flat_tables: creates flat tables, and makes the statements for their rows.
         lend: lends a connection of the pool.
         appended: is called after each commit that appended events.
+        along: gives what tells other processes of an append, to be sent with it; None: later.
         handovers: hand single events to daemons of the same store.
         new_id: draws an event's identity.
         keep: lends a connection for longer than a block.
@@ -52,10 +66,11 @@ class Engine:
     tables: DocumentTables
     flat_tables: FlatTables
     lend: Lend
-    appended: Callable[[], None]
+    appended: Appended
     handovers: Handovers
     new_id: Callable[[], UUID] = new_event_id
     keep: Keep = keep_nothing
+    along: Callable[[], Along | None] = _nothing
 
     @property
     def has_text_ids(self) -> bool:
@@ -134,7 +149,7 @@ def make_engine(
     dsn: str,
     options: StoreOptions,
     lend: Lend,
-    appended: Callable[[], None],
+    appended: Appended,
     new_id: Callable[[], UUID] = new_event_id,
 ) -> Engine:
     """Put together what sessions share, making known what the projections name.

@@ -61,7 +61,13 @@ async def open_event_store(
         # Inside of the pool, so that what sessions have kept comes back while it can be rolled back.
         async with plain_nursery() as nursery, keeping(engine.lend) as keep:
             nursery.start_soon(signals.send)
-            yield cls(dsn, options, attrs.evolve(engine, keep=keep), Feed(engine), signals)
+            yield cls(
+                dsn,
+                options,
+                attrs.evolve(engine, keep=keep, along=signals.along),
+                Feed(engine),
+                signals,
+            )
 
 
 async def _prepare(dsn: str, options: StoreOptions, pool: Pool) -> tuple[Engine, Signals]:

@@ -207,11 +207,13 @@ class Queue:
         appends: they are written first, in this order.
         operations: everything else, written after them in this order.
         callbacks: to be called once the commit is done.
+        is_told: other processes have been told of its commit.
     """
 
     appends: list[QueuedAppend] = attrs.field(factory=list[QueuedAppend])
     operations: list[Operation] = attrs.field(factory=list[Operation])
     callbacks: list[Callback] = attrs.field(factory=list[Callback])
+    is_told: bool = attrs.field(default=False, init=False)
     _latest: dict[DocumentKey, DocumentOperation] = attrs.field(
         factory=dict[DocumentKey, DocumentOperation]
     )

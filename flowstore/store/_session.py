@@ -74,7 +74,7 @@ class Session(DocumentSession):
             raise
         self._remember_versions(queue)
         if queue.appends:
-            self._engine.appended()
+            self._engine.appended(is_told=queue.is_told)
         await run_callbacks(callbacks)
 
     def _make_commit(self, queue: Queue) -> Commit:

@@ -4,6 +4,7 @@ Only latency hangs on it. Readers poll as well, so that a lost notification cost
 """
 
 import logging
+import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from typing import Final
@@ -15,7 +16,7 @@ import trio
 from psycopg import sql
 
 from flowstore.errors import DatabaseError
-from flowstore.postgres import Connection, DirectStatement, translate_errors
+from flowstore.postgres import Along, Connection, DirectStatement, translate_errors
 from flowstore.store._statements import Lend
 
 __all__ = ["Signals", "Spacing"]
@@ -86,16 +87,38 @@ class Signals:
     at_most_every: float = 0.005
     silence: float = 10.0
     heard: int = attrs.field(default=0, init=False)
+    _pace: Spacing = attrs.field(init=False, repr=False)
+    _next: float = attrs.field(default=-math.inf, init=False, repr=False)
     _origin: str = attrs.field(factory=lambda: uuid4().hex, init=False, repr=False)
     _appended: trio.Event = attrs.field(factory=trio.Event, init=False, repr=False)
     _unsent: trio.Event = attrs.field(factory=trio.Event, init=False, repr=False)
     _unsent_commits: int = attrs.field(default=0, init=False, repr=False)
 
-    def notify(self) -> None:
-        """Wake those who wait in this process, and have the other processes told soon."""
+    def __attrs_post_init__(self) -> None:
+        self._pace = Spacing(self.at_most_every)
+
+    def notify(self, *, is_told: bool = False) -> None:
+        """Wake those who wait in this process, and have the other processes told soon.
+
+        Args:
+            is_told: the others were told already, by what `along` gave.
+        """
         self._wake()
-        self._unsent_commits += 1
-        self._unsent.set()
+        if not is_told:
+            self._unsent_commits += 1
+            self._unsent.set()
+
+    def along(self) -> Along | None:
+        """Give what tells other processes, if it may be sent now, to go along with an append.
+
+        It saves a round trip, and reaches them sooner than the append's answer whoever appends. None
+        while commits are so dense that notifications are to be rare: one is sent for all of them then.
+        """
+        now = trio.current_time()
+        if now < self._next or self._unsent.is_set():
+            return None
+        self._next = now + self._pace.after(1)
+        return _NOTIFY, (self.channel, self._origin)
 
     async def wait(self, timeout: float) -> None:  # noqa: ASYNC109 - the wait is what is asked for
         """Return when something was appended, or after `timeout` seconds."""
@@ -104,10 +127,9 @@ class Signals:
 
     async def send(self) -> None:
         """Tell other processes, for ever: once for everything that came within a few ms."""
-        pace = Spacing(self.at_most_every)
         while True:
             await self._unsent.wait()
-            await trio.lowlevel.checkpoint()  # those who were woken in this process look first
+            await trio.sleep_until(max(self._next, trio.current_time()))
             self._unsent = trio.Event()
             commits, self._unsent_commits = self._unsent_commits, 0
             try:
@@ -117,7 +139,7 @@ class Signals:
             except DatabaseError as error:
                 logger.warning("could not notify of appends, readers poll: %s", error)
                 await trio.sleep(_RETRY_AFTER)
-            await trio.sleep(pace.after(commits))
+            self._next = trio.current_time() + self._pace.after(commits)
 
     @asynccontextmanager
     async def listening(self) -> AsyncGenerator[None]:

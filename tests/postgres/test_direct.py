@@ -188,3 +188,93 @@ async def test_a_notification_that_comes_with_the_answer_is_kept(conn, observer)
     await conn.fetch_row(ECHO, ["a", None])
     got = [note.payload async for note in conn.notifies(timeout=5, stop_after=1)]
     assert got == ["heard"]
+
+
+# -- a second statement along with it --------------------------------------------------------------
+
+TELL = DirectStatement(b"select pg_notify('along', $1)")
+PLACE = DirectStatement(b"insert into placed (number) values ($1::int) returning number")
+
+
+@pytest.fixture
+async def placed(conn):
+    await conn.execute("create temporary table placed (number int primary key)")
+
+
+async def heard(listener, count):
+    """The next notifications, on a connection that listens."""
+    with trio.fail_after(20):
+        return [notify.payload async for notify in listener.notifies(stop_after=count)]
+
+
+@pytest.fixture
+async def listener(pg_dsn):
+    async with await Connection.connect(pg_dsn) as connection:
+        await connection.execute("listen along")
+        yield connection
+
+
+async def test_both_are_carried_out_however_often_and_prepared_like_any_other(
+    conn, placed, listener
+):
+    for number in range(8):
+        along = (TELL, [str(number)])
+        assert await conn.fetch_row(PLACE, [str(number)], along) == (number.to_bytes(4, "big"),)
+        assert conn.is_alone
+        assert not conn.in_pipeline
+    assert await heard(listener, 8) == [str(number) for number in range(8)]
+    cursor = await conn.execute("select statement from pg_prepared_statements", prepare=False)
+    prepared = {statement for (statement,) in await cursor.fetchall()}
+    assert prepared == {PLACE.query.decode(), TELL.query.decode()}
+
+
+async def test_each_is_a_transaction_of_its_own(conn, placed, listener):
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        await conn.fetch_row(DirectStatement(b"select 1 / 0"), [], (TELL, ["after a refusal"]))
+    assert await heard(listener, 1) == ["after a refusal"]
+    refused = DirectStatement(b"select 1 / 0")
+    for number in range(7):
+        assert await conn.fetch_row(PLACE, [str(number)], (refused, []))
+        assert conn.is_alone
+    cursor = await conn.execute("select count(*) from placed")
+    assert await cursor.fetchone() == (7,)
+
+
+async def test_nothing_goes_along_in_a_transaction(conn):
+    async with conn.transaction():
+        assert not conn.is_alone
+        with pytest.raises(psycopg.NotSupportedError):
+            await conn.fetch_row(ECHO, ["a", "1"], (TELL, ["never"]))
+    await conn.set_autocommit(False)
+    assert not conn.is_alone
+    with pytest.raises(psycopg.NotSupportedError):
+        await conn.fetch_row(ECHO, ["a", "1"], (TELL, ["never"]))
+
+
+@pytest.mark.parametrize("slow", [0, 1])
+async def test_cancelled_both_are_over_and_the_connection_is_usable(conn, slow):
+    pair = [(ECHO, ["a", "1"]), (TELL, ["b"])]
+    pair[slow] = (DirectStatement(b"select pg_sleep($1)::text"), ["20"])
+    for _ in range(7):
+        with trio.fail_after(10), trio.move_on_after(0.05) as scope:
+            await conn.fetch_row(*pair[0], pair[1])
+        assert scope.cancelled_caught
+        assert conn.is_alone
+        assert not conn.in_pipeline
+        assert await conn.fetch_row(ECHO, ["still here", None]) == (b"still here", None)
+
+
+async def test_a_connection_that_is_lost_meanwhile_says_so(conn, pg_dsn):
+    slow = DirectStatement(b"select pg_sleep(20)::text")
+
+    async def end():
+        async with await Connection.connect(pg_dsn) as other:
+            await trio.sleep(0.05)
+            await other.execute("select pg_terminate_backend(%s)", (conn.pgconn.backend_pid,))
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(end)
+            with pytest.raises(psycopg.OperationalError):
+                await conn.fetch_row(slow, [], (TELL, ["a"]))
+    assert conn.closed

@@ -1,6 +1,7 @@
 """Events that are handed over are those that a look gives, and only those that nothing can hide below."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -251,7 +252,8 @@ async def test_nobody_elses_are(store, pg_dsn, options):
 
 
 def row(sequence, kind="said", data='{"value": 1}'):
-    return [sequence, UUID(int=sequence), UUID(int=7), sequence, kind, data, None, *[None] * 4, "t"]
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    return [sequence, UUID(int=sequence), UUID(int=7), sequence, kind, data, at, *[None] * 4, "t"]
 
 
 def handover_of(*sequences, **more):

@@ -174,3 +174,39 @@ async def test_the_last_of_many_dense_commits_is_told_of_too(store, pg_dsn, sche
         signals.notify()  # while the sender waits, for longer than at first
         await hear_one()
         nursery.cancel_scope.cancel()
+
+
+async def test_each_append_after_a_lull_is_told_of_once(store, pg_dsn, schema):
+    """It goes along with the append; nothing is sent afterwards."""
+    async with await Connection.connect(pg_dsn) as listener:
+        cursor = await listener.execute("select %s::regclass::oid", (f"{schema}.events",))
+        await listener.execute(f"listen flowstore_{(await cursor.fetchone())[0]}")
+        heard = []
+        for _ in range(5):
+            await append(store)
+            heard += [notify async for notify in listener.notifies(timeout=0.05)]
+    assert len(heard) == 5
+
+
+async def test_what_is_refused_keeps_nobody_from_being_told_of_the_next(store, pg_dsn, options):
+    options.events.add_types(Happened)
+    stream_id = uuid4()
+    async with store.session() as session:
+        session.events.start_stream(stream_id, Happened())
+        await session.save_changes()
+    await trio.sleep(0.02)
+    async with open_event_store(pg_dsn, options) as another, another.listening():
+
+        async def refused_and_another():
+            async with store.session() as session:
+                session.events.start_stream(stream_id, Happened())
+                with pytest.raises(StreamCollisionError):
+                    await session.save_changes()
+            await append(store)
+
+        heard = another.appends_heard
+        assert await wait_while(another, refused_and_another, LONG)
+        with trio.fail_after(LONG):
+            while another.appends_heard < heard + 2:
+                await another.wait_for_appends(1)
+        assert [event.sequence for event in (await another.look(0))[1].events] == [1, 2]

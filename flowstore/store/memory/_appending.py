@@ -7,9 +7,10 @@ import attrs
 
 from flowstore.codec import EventCodec
 from flowstore.events import Event
-from flowstore.store._append import Appended, AppendPlan, StreamDemand, plan_streams
+from flowstore.store._append import Appended, AppendPlan, plan_streams
 from flowstore.store._queue import QueuedAppend
 from flowstore.store._refusals import EventIdTakenError
+from flowstore.store._stream_demand import StreamDemand
 from flowstore.store.memory._database import Transaction
 from flowstore.store.memory._limits import check_key, check_number, check_text
 from flowstore.store.memory._rows import EVENT_IDS, EVENTS, STREAMS, StoredEvent, StoredStream
