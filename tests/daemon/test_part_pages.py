@@ -5,7 +5,9 @@ import random
 from pathlib import Path
 from uuid import UUID
 
+import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from flowstore.daemon import open_store
 from flowstore.events import NewEvent
@@ -35,9 +37,9 @@ async def fill(store, domain, streams, lengths):
             await session.save_changes()
 
 
-def projection_of(domain, **options):
+def projection_of(domain, page_size=SIZE, **options):
     return aggregate_projection(
-        domain.Total, name="parts", async_options=AsyncOptions(page_size=SIZE, **options)
+        domain.Total, name="parts", async_options=AsyncOptions(page_size=page_size, **options)
     )
 
 
@@ -158,3 +160,22 @@ async def test_a_page_that_no_event_is_in_ends_at_the_mark(store, domain):
     ]
     assert ends.count([20]) == PARTS - 1  # one read finds out that nothing of it is there
     assert len(max(ends, key=len)) == 3
+
+
+async def test_large_events_are_not_written_out_again_for_every_page(dsn, domain):
+    """They are by a window over as many as a page of small ones has: all of them for a page of two."""
+    stream, count, size = UUID(int=1), 60, 20_000
+    beside = make_conninfo(dsn, options="-c work_mem=64kB")
+    async with open_store(beside, StoreOptions(schema="large")) as store:
+        await fill(store, domain, [stream], [size] * count)
+        projection = projection_of(domain, page_size=count)
+        pages = store.rebuilding.part_pages(projection, Part(0, 1), max_bytes=3 * size)
+        floor, found = 0, 0
+        while floor < count:
+            page = await pages.fetch(floor, count)
+            floor, found = page.ceiling, found + len(page.events)
+    assert found > count // 2
+    with psycopg.connect(dsn) as connection:
+        query = "select temp_bytes from pg_stat_database where datname = current_database()"
+        (written,) = connection.execute(query).fetchone()
+    assert written < 8 * count * size

@@ -100,6 +100,7 @@ KEPT = """
 0014_look c847fb7a0959
 0015_append_event 3997ff574905
 0016_tail e94eb09e7f7d
+0017_part_pages f765495e9d28
 """
 
 

@@ -2,7 +2,6 @@
 
 import io
 from contextlib import aclosing
-from functools import partial
 from uuid import UUID, uuid4
 
 import attrs
@@ -134,8 +133,12 @@ async def live(store):
     mark = await store.high_water(leading_edge_buffer=0.001)
     assert mark >= 0
     assert (await store.look(0, limit=1))[1].ceiling <= await store.highest_sequence()
-    reading = partial(store.rebuilding.fetch_page, RecordingProjection())
-    halves = [await reading(Part(each, 2), 0, mark, max_bytes=10**6) for each in (0, 1)]
+    halves = [
+        await store.rebuilding.part_pages(
+            RecordingProjection(), Part(each, 2), max_bytes=10**6
+        ).fetch(0, mark)
+        for each in (0, 1)
+    ]
     assert {half.ceiling for half in halves} == {mark}
     assert await store.open_appends() == []
     async with store.listening():
