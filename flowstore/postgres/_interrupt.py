@@ -31,6 +31,9 @@ logger: Final = logging.getLogger("flowstore.postgres")
 ACTIVE: Final = pq.TransactionStatus.ACTIVE
 COPY_IN: Final = pq.ExecStatus.COPY_IN
 COPY_OUT: Final = pq.ExecStatus.COPY_OUT
+_AGAIN: Final = 0.25
+"""Seconds after which the server is asked again to stop: a generator may have sent its next statement since,
+as it prepares one and executes it then."""
 
 # True in a task while it leaves a block. A context variable, because psycopg's own code runs between
 # our exit and our wait, and because several tasks may share a connection.
@@ -95,16 +98,20 @@ async def interrupt(connection: "Connection", generator: PQGen[Any]) -> None:
 
 
 async def _stop_statement(connection: "Connection", generator: PQGen[Any]) -> bool:
-    try:
-        await connection.cancel_safe()
-    except psycopg.Error as error:
-        logger.warning("statement could not be cancelled: %s", error)
-        return False
-    try:
-        await connection.drive(generator, resumed=True)
-    except psycopg.Error as error:
-        # Usually QueryCanceled; the cancellation on its way to the caller is what counts.
-        logger.debug("cancelled statement ended with: %s", error)
+    is_over = False
+    while not is_over:
+        try:
+            await connection.cancel_safe()
+        except psycopg.Error as error:
+            logger.warning("statement could not be cancelled: %s", error)
+            return False
+        with trio.move_on_after(_AGAIN) as waiting:
+            try:
+                await connection.drive(generator, resumed=True)
+            except psycopg.Error as error:
+                # Usually QueryCanceled; the cancellation on its way to the caller is what counts.
+                logger.debug("cancelled statement ended with: %s", error)
+        is_over = not waiting.cancelled_caught
     if connection.pgconn.pipeline_status != pq.PipelineStatus.OFF:
         return True  # the exit of the pipeline fetches what is left
     try:

@@ -6,7 +6,7 @@ from functools import partial
 import psycopg
 import pytest
 import trio
-from psycopg import pq
+from psycopg import generators, pq
 
 from flowstore.postgres import Connection
 
@@ -29,6 +29,24 @@ async def test_a_cancelled_statement_ends_on_the_server_and_leaves_the_connectio
     conn, cancelled
 ):
     await cancelled(partial(conn.execute, "select pg_sleep(60)"))
+    assert await usable(conn)
+
+
+def one_after_the_other(conn, *queries):
+    """Send each once the one before is over, however that was: as PREPARE and what it is for."""
+    for query in queries:
+        conn.pgconn.send_query(query)
+        yield from generators.execute(conn.pgconn)
+
+
+async def test_so_does_what_is_sent_after_the_cancelled_one(conn, cancelled):
+    async def run():
+        async with conn.lock:
+            await conn.wait(
+                one_after_the_other(conn, b"select pg_sleep(60)", b"select pg_sleep(61)")
+            )
+
+    await cancelled(run)
     assert await usable(conn)
 
 

@@ -176,6 +176,15 @@ async def test_the_last_of_many_dense_commits_is_told_of_too(store, pg_dsn, sche
         nursery.cancel_scope.cancel()
 
 
+async def test_what_goes_along_with_appends_is_as_rare_as_what_is_sent_by_itself(store, pg_dsn):
+    signals = Signals(pg_dsn, "nobody", store.connection, at_most_every=LONG)
+    assert signals.along() is not None
+    assert signals.along() is None
+    other = Signals(pg_dsn, "nobody", store.connection, at_most_every=LONG)
+    other.notify()  # is to be sent by itself, for this one too
+    assert other.along() is None
+
+
 async def test_each_append_after_a_lull_is_told_of_once(store, pg_dsn, schema):
     """It goes along with the append; nothing is sent afterwards."""
     async with await Connection.connect(pg_dsn) as listener:
