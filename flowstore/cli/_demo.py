@@ -115,14 +115,8 @@ async def _run_until_signal(request: Request) -> int:
         return status
     # Only now, below whatever was drawn until the end.
     name = "Ctrl-C" if stopped_by is signal.SIGINT else stopped_by.name
-    print(f"flowstore: stopped by {name}; {_kept(published)}", file=sys.stderr)
+    print(f"flowstore: stopped by {name}; {published.kept()}", file=sys.stderr)
     return 128 + stopped_by
-
-
-def _kept(published: Published) -> str:
-    if not published.events:
-        return "nothing had been published"
-    return f"{published.events:,} events are in the store, and the same command goes on from there"
 
 
 async def _demo(request: Request, published: Published) -> int:

@@ -21,18 +21,28 @@ class Published:
         found: events that an earlier run had published.
         appended: events that this run has published.
         last_sequence: the highest place in the store that an event of this run was given.
+        in_hand: events of commits that nobody knows of yet whether they took effect.
         projects: what the histories fold to in plain Python, by stream.
     """
 
     found: int = 0
     appended: int = 0
     last_sequence: int = 0
+    in_hand: int = 0
     projects: dict[UUID, ActiveProject] = attrs.Factory(dict[UUID, ActiveProject])
 
     @property
     def events(self) -> int:
         """All events that have been read and are in the store."""
         return self.found + self.appended
+
+    def kept(self) -> str:
+        """Tell what is in the store of a run that was stopped."""
+        if not self.events and not self.in_hand:
+            return "nothing had been published"
+        perhaps = f", {self.in_hand:,} more may be" if self.in_hand else ""
+        there = f"{self.events:,} events are in the store{perhaps}"
+        return f"{there}, and the same command goes on from there"
 
 
 class Publisher:
@@ -83,11 +93,14 @@ class Publisher:
                 for stream_id, events in fresh.items()
                 if events
             ]
+            appended = sum(map(len, fresh.values()))
+            self._published.in_hand += appended
             try:
                 await session.save_changes()
             except (ConcurrencyError, StreamCollisionError):
+                self._published.in_hand -= appended
                 return False
-        appended = sum(map(len, fresh.values()))
+        self._published.in_hand -= appended
         self._published.appended += appended
         self._published.found += sum(map(len, streams.values())) - appended
         for stream_id, events in fresh.items():

@@ -17,6 +17,7 @@ from psycopg import sql
 
 from flowstore import StoreOptions, open_store
 from flowstore.cli._projects import ActiveProject
+from flowstore.cli._publish import Published
 
 MANY = "8000"
 
@@ -137,10 +138,29 @@ def test_an_interrupted_run_says_so_and_the_next_one_goes_on(demo, number):
     assert status == 128 + number
     [line] = err.splitlines()
     assert line.startswith(f"flowstore: stopped by {'Ctrl-C' if number == 2 else 'SIGTERM'}; ")
-    assert line.endswith("events are in the store, and the same command goes on from there")
+    assert " events are in the store, " in line
+    assert line.endswith(", and the same command goes on from there")
     again = demo.run("--events", MANY)
     assert (again.returncode, again.stderr) == (0, "")
     assert "of them were there from an earlier run" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("published", "told"),
+    [
+        (Published(), "nothing had been published"),
+        (
+            Published(found=1_000, appended=234),
+            "1,234 events are in the store, and the same command goes on from there",
+        ),
+        (
+            Published(in_hand=500),  # a commit that was sent, and of whose end nobody has heard
+            "0 events are in the store, 500 more may be, and the same command goes on from there",
+        ),
+    ],
+)
+def test_what_a_stopped_run_left_is_told_as_far_as_it_is_known(published, told):
+    assert published.kept() == told
 
 
 def test_a_run_that_was_killed_ends_right_when_it_is_started_again(demo):
