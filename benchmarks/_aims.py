@@ -166,7 +166,20 @@ AIMS = (
     Aim("a stream for every two events", "the usual history", 0.5, _many_streams),
     Aim("most memory held, catching up", "", 200, _most_memory, at_most=True, unit=" MiB"),
     Aim(
-        "`import flowstore.blocks`", "", 150, _started("flowstore.blocks"), at_most=True, unit=" ms"
+        "`import flowstore.blocks`",
+        "",
+        150,
+        _started("import flowstore.blocks"),
+        at_most=True,
+        unit=" ms",
+    ),
+    Aim(
+        "`from flowstore.blocks import *`",
+        "",
+        150,
+        _started("from flowstore.blocks import *"),
+        at_most=True,
+        unit=" ms",
     ),
     Aim("`flowstore --help`", "", 300, _started("flowstore --help"), at_most=True, unit=" ms"),
 )
