@@ -60,12 +60,14 @@ def fits(shared: Wants, wants: Wants, floor: int, mark: int) -> bool:
 
 
 def part_of(page: EventPage, shared: Wants, wants: Wants) -> EventPage:
+    """Take what one shard wants out of a page that was read for several."""
     if shared.names == wants.names:
         return page
     return attrs.evolve(page, events=wants.own(page.events), failures=wants.own(page.failures))
 
 
 def joined(first: EventPage, second: EventPage) -> EventPage:
+    """Make one page of two that follow each other."""
     return EventPage(
         first.floor,
         second.ceiling,

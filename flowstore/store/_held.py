@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias, cast
 
 import attrs
 
-from flowstore.events import PlainKey, plain_key
+from flowstore.events import PlainKey
 from flowstore.store._document_types import DocumentId, DocumentType
 from flowstore.store._queue import AT_ONCE, DeleteDocument, Queue, StoreDocument, WriteDocuments
 
@@ -30,11 +30,11 @@ __all__ = [
     "HeldKey",
     "Kept",
     "Known",
-    "Part",
     "Place",
     "Relied",
     "Stamp",
     "Written",
+    "WrittenPart",
 ]
 
 _OVERHEAD: Final = 400
@@ -82,7 +82,7 @@ class Relied:
 
 
 @attrs.define(eq=False)
-class Part:
+class WrittenPart:
     """Gather what is written to documents of one class and tenant.
 
     Attributes:
@@ -111,25 +111,22 @@ class Written:
     relied: dict[HeldKey, Relied] = attrs.field(
         factory=dict[HeldKey, Relied], init=False, repr=False
     )
-    _parts: dict[Place, Part] = attrs.field(factory=dict[Place, Part], init=False, repr=False)
+    _parts: dict[Place, WrittenPart] = attrs.field(
+        factory=dict[Place, WrittenPart], init=False, repr=False
+    )
 
     @property
     def size(self) -> int:
         """How much is gathered, in bytes of JSON and a little for each document."""
         return sum(sum(map(_size, part.texts.values())) for part in self._parts.values())
 
-    def part(self, tenant: str, kind: DocumentType) -> Part:
+    def part(self, tenant: str, kind: DocumentType) -> WrittenPart:
         """Give what is gathered of a class and tenant, to be added to: the last of each wins."""
         place = (tenant, kind.type)
         found = self._parts.get(place)
         if found is None:
-            found = self._parts[place] = Part(kind)
+            found = self._parts[place] = WrittenPart(kind)
         return found
-
-    def add(self, tenant: str, kind: DocumentType, identity: DocumentId, text: str | None) -> None:
-        """Gather a document, written as JSON already, None for one to be deleted; the last one wins."""
-        part, key = self.part(tenant, kind), plain_key(identity)
-        part.identities[key], part.texts[key] = identity, text
 
     def queue(self) -> Queue:
         """Queue all of it for one commit, document by document."""

@@ -41,10 +41,16 @@ def held(max_bytes=10_000):
     return HeldDocuments(frozenset({Note}), max_bytes)
 
 
+def put(written, tenant, kind, identity, text):
+    """Gather one as a unit does; the last one wins."""
+    part = written.part(tenant, kind)
+    part.identities[identity.int], part.texts[identity.int] = identity, text
+
+
 def write(documents, *changes, tenant="t"):
     written = documents.begin()
     for identity, text in changes:
-        written.add(tenant, TYPES.describe(Note), identity, text)
+        put(written, tenant, TYPES.describe(Note), identity, text)
     return written
 
 
@@ -188,7 +194,7 @@ def test_documents_that_were_deleted_are_bounded_too():
 def test_a_part_weighs_what_it_will_write():
     written = write(held(), stored(1, "x" * 100))
     once = written.size
-    written.add("t", TYPES.describe(Note), *stored(1, "y" * 100))
+    put(written, "t", TYPES.describe(Note), *stored(1, "y" * 100))
     assert written.size == once
     assert [each.text for each in written.queue().operations] == ["y" * 100]
 
@@ -208,7 +214,7 @@ def test_many_documents_are_queued_as_one_in_the_order_of_their_identities():
     numbers = [*range(AT_ONCE + 300, 0, -1)]
     written = write(held(), *(stored(number, f"text {number}") for number in numbers))
     for number in (7, 3):
-        written.add("s", kind, *stored(number, f"of s: {number}"))
+        put(written, "s", kind, *stored(number, f"of s: {number}"))
     in_order = sorted(numbers)
     parts = [("s", [3, 7]), ("t", in_order[:AT_ONCE]), ("t", in_order[AT_ONCE:])]
     assert written.queue_at_once().operations == [
@@ -224,7 +230,7 @@ def relying(written):
 
 
 def deleting(written):
-    written.add("t", TYPES.describe(Note), *deleted(1))
+    put(written, "t", TYPES.describe(Note), *deleted(1))
 
 
 @pytest.mark.parametrize(("count", "changed"), [(100, None), (300, relying), (300, deleting)])
